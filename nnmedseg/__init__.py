@@ -1,0 +1,1 @@
+"""nnmedseg: find out which published architecture segments your images best, and run it."""

@@ -1,0 +1,1 @@
+"""The commands: arguments in, one call of the Python API, exit code out."""

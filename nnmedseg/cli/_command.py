@@ -1,0 +1,69 @@
+"""What every command shares: logging, the workspace option, and errors as exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+
+from nnmedseg.errors import UserError
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+def new_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser with the options that every command has."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument(
+        "--workspace",
+        metavar="DIR",
+        help="folder with raw, preprocessed and results (default: nnU-Net's variables nnUNet_raw, "
+        "nnUNet_preprocessed and nnUNet_results, and ./nnmedseg_workspace where they are unset)",
+    )
+    return parser
+
+
+def run(
+    parser: argparse.ArgumentParser,
+    command: Callable[[argparse.Namespace], int | None],
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """Parse the arguments, run the command and return its exit code.
+
+    A user's mistake is printed to stderr as one message without a traceback and gives 2.
+    """
+    parsed = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
+    try:
+        return command(parsed) or 0
+    except UserError as error:
+        sys.stdout.flush()
+        sys.stderr.write(f"error: {error}\n")
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; run the same command again to go on\n")
+        return EXIT_INTERRUPTED
+
+
+def positive_int(text: str) -> int:
+    """Parse an argument that must be 1 or more."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"a whole number of at least 1 is needed, not {text!r}")
+    return value
+
+
+def positive_float(text: str) -> float:
+    """Parse an argument that must be above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"a number above 0 is needed, not {text!r}")
+    return value
