@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,18 +15,17 @@ from typing import Any
 def atomic_path(target: str | Path) -> Iterator[Path]:
     """Give a temporary path beside ``target`` that becomes ``target`` when the block succeeds.
 
-    The temporary name keeps the ending of ``target``, because writers choose their format by it.
+    The temporary name keeps the ending of ``target``, because writers choose their format by it,
+    and starts with a dot, so that listings pass it over if the process dies.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    ending = "".join(target.suffixes[-2:]) if target.name.endswith(".nii.gz") else target.suffix
-    handle, name = tempfile.mkstemp(prefix=".writing-", suffix=ending, dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
+    writer = f"{os.getpid()}-{threading.get_ident()}"
+    temporary = target.with_name(f".writing-{writer}-{target.name}")
     try:
         yield temporary
-        _flush(temporary)
-        temporary.chmod(0o666 & ~_umask())
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
@@ -41,14 +40,3 @@ def write_json(content: Any, target: str | Path) -> None:
 def read_json(source: str | Path) -> Any:
     """Read a JSON file."""
     return json.loads(Path(source).read_text("utf-8"))
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
