@@ -1,0 +1,70 @@
+"""What every network of the package promises."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from nnmedseg.errors import SizeError
+
+
+class SegmentationNetwork(nn.Module):
+    """A 2-D segmentation network that returns logits at the size of its input.
+
+    A subclass is built as ``Network(input_channels, num_classes, *, deep_supervision=True, ...)``
+    and passes to this constructor what it was given. Called with an image ``(B, input_channels,
+    H, W)`` it returns logits ``(B, num_classes, H, W)``, or, while ``deep_supervision`` is on, a
+    list of them, finest first; the first is the same either way.
+
+    Attributes:
+        size_divisor: Height and width must be multiples of it.
+        min_size: The smallest height and width in pixels.
+        input_channels: Channels of the image.
+        num_classes: Channels of the logits; one is a single sigmoid logit, as in most papers.
+        options: The other options that it was built with, JSON-serialisable;
+            ``type(network)(input_channels, num_classes, **options)`` builds another one.
+        deep_supervision: Whether to return the list; may be changed at any time.
+    """
+
+    size_divisor: ClassVar[int] = 1
+    min_size: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        input_channels: int,
+        num_classes: int,
+        *,
+        deep_supervision: bool,
+        options: dict[str, Any],
+    ):
+        super().__init__()
+        self.input_channels = input_channels
+        self.num_classes = num_classes
+        self.options = options
+        self.deep_supervision = deep_supervision
+
+    def check_input(self, image: Tensor) -> None:
+        """Refuse an image that the network cannot take.
+
+        Raises:
+            SizeError: It is not ``(B, input_channels, H, W)`` with H and W multiples of
+                ``size_divisor`` and at least ``min_size``.
+        """
+        name = type(self).__name__
+        shape = tuple(image.shape)
+        if len(shape) != 4 or shape[1] != self.input_channels:
+            raise SizeError(
+                f"{name} takes images (batch, {self.input_channels}, height, width)",
+                where=f"input of shape {shape}",
+                mend=f"give it {self.input_channels} channels, or build it with input_channels="
+                f"{shape[1] if len(shape) == 4 else 'those of the image'}",
+            )
+        height, width = shape[2:]
+        if any(side % self.size_divisor or side < self.min_size for side in (height, width)):
+            raise SizeError(
+                f"{name} takes heights and widths that are multiples of {self.size_divisor}, "
+                f"at least {self.min_size} pixels",
+                where=f"input of {height} x {width} pixels",
+                mend="pad or resize the image to such a size",
+            )

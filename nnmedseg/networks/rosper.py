@@ -1,0 +1,366 @@
+"""RoSPER-Net, with spatial prompting and cross-scale edge refinement.
+
+Paper: "Robust Medical Image Segmentation with Spatial Prompting and Cross-Scale Edge Refinement";
+code ILoveESWA/RoSPERNet at a57178d, Apache-2.0.
+
+A U-shaped network of four encoder stages (SPE) and four decoder stages (CSED), additive skip
+connections (Connect) and a prediction head (PH) on every decoder stage. Modules have the paper's
+names.
+
+What differs from the authors' code:
+
+- It returns logits; theirs ends in a sigmoid.
+- Image channels and classes are free; deep supervision can be switched off.
+- The four channel groups of a PMM go through their one Mamba block together, stacked along the
+  batch, instead of one after the other: the same numbers up to rounding.
+- A head projects the small map before it enlarges it: the same up to rounding.
+- Their encoder names a class that does not exist; SPM is meant (the published number of
+  parameters fits to the last digit).
+- Unused layers and arguments (a fifth width, a fifth scale factor) are left out.
+
+Height and width are multiples of 16. Training needs a batch of at least two, because CPB
+normalises one value a channel and sample over the batch; evaluation does not.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nnmedseg.networks._base import SegmentationNetwork
+from nnmedseg.networks._registry import NetworkFacts, register_network
+from nnmedseg.networks.layers.deformable import DeformableDepthwiseConv2d
+from nnmedseg.networks.layers.depthwise import DepthwiseConv2d
+from nnmedseg.networks.layers.mamba import MambaBlock
+
+
+def _conv_norm(in_channels: int, out_channels: int, kernel_size: int = 1) -> nn.Sequential:
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+    return nn.Sequential(conv, nn.BatchNorm2d(out_channels))
+
+
+def _depthwise_norm(channels: int, kernel_size: int | tuple[int, int]) -> nn.Sequential:
+    return nn.Sequential(DepthwiseConv2d(channels, kernel_size), nn.BatchNorm2d(channels))
+
+
+def _enlarge(x: Tensor, factor: int = 2) -> Tensor:
+    if factor == 1:
+        return x
+    return functional.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=True)
+
+
+class CPB(nn.Module):
+    """Channel-prior block: weighs the channels by their global maximum and mean."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.gate = nn.Sequential(
+            *_conv_norm(channels, channels), nn.GELU(), *_conv_norm(channels, channels)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` to the same; in training the batch must hold two samples or more."""
+        pooled = x.amax(dim=(2, 3), keepdim=True) + x.mean(dim=(2, 3), keepdim=True)
+        return torch.sigmoid(self.gate(pooled)) * x
+
+
+class SPB(nn.Module):
+    """Space-prior block: weighs the pixels by their neighbourhood's mean and maximum."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        half = channels // 2
+        self.average = nn.Sequential(
+            nn.AvgPool2d(3, 1, 1), *_conv_norm(channels, half), nn.GELU(), *_conv_norm(half, half)
+        )
+        self.maximum = nn.Sequential(
+            nn.MaxPool2d(3, 1, 1), *_conv_norm(channels, half), nn.GELU(), *_conv_norm(half, half)
+        )
+        self.gate = _conv_norm(channels, 1, 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` to the same."""
+        gate = self.gate(torch.cat([self.average(x), self.maximum(x)], dim=1))
+        return torch.sigmoid(gate) * x
+
+
+class SPM(nn.Module):
+    """Self-prompting module: CPB, then SPB, then the prompt generator."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.cpb = CPB(channels)
+        self.spb = SPB(channels)
+        self.generator = _conv_norm(channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` to a prompt ``(B, 1, H, W)``."""
+        return self.generator(self.spb(self.cpb(x)))
+
+
+class PMM(nn.Module):
+    """Parallel Mamba module: one Mamba block for four groups of channels, then convolutions."""
+
+    groups = 4
+
+    def __init__(self, channels: int, *, d_state: int, d_conv: int, expand: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.mamba = MambaBlock(
+            channels // self.groups, d_state=d_state, d_conv=d_conv, expand=expand
+        )
+        self.batch_norm = nn.BatchNorm2d(channels)
+        self.feed_forward = nn.Sequential(
+            nn.Conv2d(channels, channels, 1),
+            DepthwiseConv2d(channels, 7),
+            nn.GELU(),
+            nn.Conv2d(channels, channels, 1),
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``(B, C, H, W)`` to two maps of that shape: Mamba's features, and these fed forward."""
+        batch, channels, height, width = x.shape
+        tokens = self.norm(x.permute(0, 2, 3, 1).reshape(batch, height * width, channels))
+        grouped = torch.cat(tokens.chunk(self.groups, dim=-1))
+        grouped = self.mamba(grouped) + grouped
+        tokens = torch.cat(grouped.chunk(self.groups), dim=-1)
+        maps = tokens.view(batch, height, width, channels).permute(0, 3, 1, 2)
+        features = self.batch_norm(maps)
+        return features, self.feed_forward(features)
+
+
+class SPE(nn.Module):
+    """Self-prompting encoder stage: convolution, PMM, and a prompt before and after it.
+
+    Args:
+        in_channels: Channels of the image or of the stage before.
+        channels: Channels of this stage.
+        pool: Whether the map is halved first.
+        d_state, d_conv, expand: See `MambaBlock`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        *,
+        pool: bool,
+        d_state: int,
+        d_conv: int,
+        expand: int,
+    ):
+        super().__init__()
+        self.pool = nn.MaxPool2d(2) if pool else nn.Identity()
+        self.conv = nn.Sequential(*_conv_norm(in_channels, channels, 3), nn.ReLU())
+        self.pmm = PMM(channels, d_state=d_state, d_conv=d_conv, expand=expand)
+        self.prompt_before = SPM(channels)
+        self.prompt_after = SPM(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, in_channels, H, W)`` to ``(B, channels, H, W)``, halved if it pools."""
+        x = self.conv(self.pool(x))
+        features, output = self.pmm(x)
+        return output + self.prompt_before(x) + self.prompt_after(features)
+
+
+class MSFE(nn.Module):
+    """Multi-scale feature extraction (MSEA in the figure): eight depthwise branches, fused.
+
+    Four kernels at the map's own scale, two at twice and two at half of it.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.same = nn.ModuleList(self._branch(channels, size) for size in (3, 7, 11, 15))
+        self.enlarged = nn.ModuleList(self._branch(channels, size) for size in (3, 11))
+        self.reduced = nn.ModuleList(self._branch(channels, size) for size in (3, 11))
+        self.fuse = _conv_norm(8 * channels, channels)
+
+    @staticmethod
+    def _branch(channels: int, kernel_size: int) -> nn.Sequential:
+        return nn.Sequential(
+            *_depthwise_norm(channels, kernel_size), nn.ReLU(), *_conv_norm(channels, channels)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` to the same; height and width are even."""
+        large, small = _enlarge(x), functional.max_pool2d(x, 2)
+        maps = [branch(x) for branch in self.same]
+        maps += [functional.max_pool2d(branch(large), 2) for branch in self.enlarged]
+        maps += [_enlarge(branch(small)) for branch in self.reduced]
+        return self.fuse(torch.cat(maps, dim=1))
+
+
+class NSB(nn.Module):
+    """Noise suppression block: weighs the map by its context's deviation from the local mean."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.context = _depthwise_norm(channels, 15)
+        self.gate = _conv_norm(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` to the same."""
+        context = self.context(x)
+        deviation = context - functional.avg_pool2d(context, 3, 1, 1)
+        return torch.sigmoid(self.gate(deviation)) * x
+
+
+class DADCB(nn.Module):
+    """Direction-aware deformable convolution block: strips along rows and columns set offsets."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.horizontal = _depthwise_norm(channels, (1, 15))
+        self.vertical = _depthwise_norm(channels, (15, 1))
+        self.local = _depthwise_norm(channels, 3)
+        self.offset = _conv_norm(channels, 18)
+        self.deformable = DeformableDepthwiseConv2d(channels)
+        self.fuse = _conv_norm(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` to the same."""
+        gates = (self.horizontal, self.vertical, self.local)
+        weighted = sum(torch.sigmoid(gate(x)) for gate in gates) * x
+        return self.fuse(self.deformable(x, self.offset(weighted))) * x
+
+
+class DCT(nn.Module):
+    """Dynamic contour tracking module: DADCB and NSB side by side, fused."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.dadcb = DADCB(channels)
+        self.nsb = NSB(channels)
+        self.fuse = _conv_norm(2 * channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` to the same."""
+        return self.fuse(torch.cat([self.dadcb(x), self.nsb(x)], dim=1))
+
+
+class CSED(nn.Module):
+    """Cross-scale edge-refining decoder stage: MSFE, then DCT."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.msfe = MSFE(channels)
+        self.dct = DCT(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` to the same."""
+        return self.dct(self.msfe(x))
+
+
+class Connect(nn.Module):
+    """Skip connection: the encoder's map plus the enlarged, projected map from below."""
+
+    def __init__(self, below: int, channels: int):
+        super().__init__()
+        self.project = _conv_norm(below, channels)
+
+    def forward(self, encoded: Tensor, decoded: Tensor) -> Tensor:
+        """``(B, channels, H, W)`` and ``(B, below, H/2, W/2)`` to ``(B, channels, H, W)``."""
+        return encoded + self.project(_enlarge(decoded))
+
+
+class PH(nn.Module):
+    """Prediction head: logits of a decoder stage, enlarged to the image's size."""
+
+    def __init__(self, channels: int, num_classes: int, scale: int):
+        super().__init__()
+        self.scale = scale
+        self.project = nn.Conv2d(channels, num_classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` to ``(B, num_classes, scale * H, scale * W)``."""
+        return _enlarge(self.project(x), self.scale)
+
+
+@register_network(
+    "rosper",
+    NetworkFacts(
+        title="Robust Medical Image Segmentation with Spatial Prompting and Cross-Scale Edge "
+        "Refinement",
+        authors="ILoveESWA",
+        repository="ILoveESWA/RoSPERNet@a57178d1373507e7a42678747d8b834cc1d8fe4b",
+        licence="Apache-2.0",
+    ),
+)
+class RoSPERNet(SegmentationNetwork):
+    """RoSPER-Net; see the module's text and `SegmentationNetwork`.
+
+    Args:
+        input_channels: Channels of the image.
+        num_classes: Channels of the logits.
+        deep_supervision: Whether to return the logits of all four decoder stages.
+        widths: Channels of the four stages, multiples of 4, finest first.
+        d_state: States of each feature of the Mamba blocks.
+        d_conv: Taps of their causal convolution.
+        expand: Their inner width over their width.
+    """
+
+    size_divisor = 16
+    min_size = 16
+
+    def __init__(
+        self,
+        input_channels: int,
+        num_classes: int,
+        *,
+        deep_supervision: bool = True,
+        widths: Sequence[int] = (16, 32, 48, 64),
+        d_state: int = 16,
+        d_conv: int = 4,
+        expand: int = 2,
+    ):
+        widths = list(widths)
+        mamba = {"d_state": d_state, "d_conv": d_conv, "expand": expand}
+        super().__init__(
+            input_channels,
+            num_classes,
+            deep_supervision=deep_supervision,
+            options={"widths": widths, **mamba},
+        )
+        before = [input_channels, *widths[:-1]]
+        self.encoder = nn.ModuleList(
+            SPE(below, width, pool=stage > 0, **mamba)
+            for stage, (below, width) in enumerate(zip(before, widths, strict=True))
+        )
+        self.decoder = nn.ModuleList(CSED(width) for width in widths)
+        self.connect = nn.ModuleList(
+            Connect(below, width) for width, below in itertools.pairwise(widths)
+        )
+        self.heads = nn.ModuleList(
+            PH(width, num_classes, 2**stage) for stage, width in enumerate(widths)
+        )
+
+    def forward(self, image: Tensor) -> Tensor | list[Tensor]:
+        """Segment images ``(B, input_channels, H, W)``.
+
+        Returns:
+            Logits ``(B, num_classes, H, W)``, or with deep supervision a list of four, all at
+            full size, finest first.
+
+        Raises:
+            SizeError: Height or width is not a multiple of 16.
+        """
+        self.check_input(image)
+        encoded = []
+        x = image
+        for stage in self.encoder:
+            x = stage(x)
+            encoded.append(x)
+        decoded = [self.decoder[-1](x)]
+        for skip, connect, stage in zip(
+            encoded[-2::-1], reversed(self.connect), reversed(self.decoder[:-1]), strict=True
+        ):
+            decoded.append(stage(connect(skip, decoded[-1])))
+        decoded.reverse()
+        if not self.deep_supervision:
+            return self.heads[0](decoded[0])
+        return [head(x) for head, x in zip(self.heads, decoded, strict=True)]
