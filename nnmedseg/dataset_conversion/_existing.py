@@ -1,0 +1,86 @@
+"""What is already there: the same data set, another one of its name, or one of its number."""
+
+from __future__ import annotations
+
+from itertools import repeat
+from pathlib import Path
+
+from nnmedseg.dataset_conversion._case_files import Record, SourceFile, targets
+from nnmedseg.dataset_conversion._checks import CheckedCases
+from nnmedseg.dataset_conversion.base import Case, DatasetConverter
+from nnmedseg.errors import DataError, list_some
+from nnmedseg.files import read_json
+from nnmedseg.paths import Folders
+
+
+def refuse_taken_number(name: str, folders: Folders) -> None:
+    """Raise DataError if a data set of another name has the number of ``name``."""
+    prefix = name.partition("_")[0]
+    for parent in (folders.raw, folders.preprocessed, folders.results):
+        others = [path for path in sorted(parent.glob(f"{prefix}_*")) if path.name != name]
+        if others:
+            raise DataError(
+                f"the number of {name} is taken by {others[0].name}",
+                where=others[0],
+                mend="choose another number with -d, or remove that data set",
+            )
+
+
+def refuse_other_data(
+    final: Path, converter: DatasetConverter, checked: CheckedCases, root: Path
+) -> None:
+    """Raise DataError unless ``final`` is complete and was made from the same files.
+
+    A file counts as the same when its name, part, size and time of change are, or, if only the
+    time differs, its SHA-256.
+    """
+    differences = _differences(final, converter, checked, root)
+    if differences:
+        raise DataError(
+            f"{final.name} exists already and differs from this download: "
+            f"{list_some(differences, limit=5)}",
+            where=final,
+            mend="give --overwrite to replace it, or -d ID to keep both",
+        )
+
+
+def _differences(
+    final: Path, converter: DatasetConverter, checked: CheckedCases, root: Path
+) -> list[str]:
+    if checked.problems:
+        return checked.problems
+    try:
+        conversion = read_json(final / "conversion.json")
+        recorded = {case["id"]: case for case in conversion["cases"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return ["it has no readable conversion.json, so nnmedseg_convert has not made it"]
+    if conversion.get("dataset") != converter.name:
+        return [f"it was made from {conversion.get('dataset')}"]
+    wanted = {case.id: case for case in checked.cases}
+    differences = [f"case {name} is not in the download" for name in recorded if name not in wanted]
+    for case in checked.cases:
+        written = targets(case, final, converter.file_ending)
+        if case.id not in recorded:
+            differences.append(f"case {case.id} is new")
+        elif not _is_same(case, recorded[case.id], root):
+            differences.append(f"case {case.id} has changed")
+        elif not all(path.exists() for path in written if path is not None):
+            differences.append(f"files of case {case.id} are missing in it")
+    return differences
+
+
+def _is_same(case: Case, record: Record, root: Path) -> bool:
+    return record["part"] == case.part and all(
+        len(files) == len(record[kind])
+        and all(map(_is_same_file, files, record[kind], repeat(root)))
+        for kind, files in (("images", case.images), ("masks", case.masks))
+    )
+
+
+def _is_same_file(path: Path, record: Record, root: Path) -> bool:
+    state = path.stat()
+    if path.relative_to(root).as_posix() != record["file"] or state.st_size != record["bytes"]:
+        return False
+    if state.st_mtime_ns == record["changed_ns"]:
+        return True
+    return bool(SourceFile.read(path, root).record["sha256"] == record["sha256"])
