@@ -19,6 +19,8 @@ from pathlib import Path
 
 from nnmedseg.dataset_conversion import _journal
 from nnmedseg.dataset_conversion._case_files import (
+    IMAGES_FOLDER,
+    LABELS_FOLDER,
     WRITERS,
     CaseError,
     Record,
@@ -69,6 +71,7 @@ def convert(
     _raise_problems(checked.problems + problems, building, root)
     skipped = {path.relative_to(root).as_posix(): why for path, why in checked.skipped.items()}
     write_descriptions(building, final.name, converter, records, source=root, skipped=skipped)
+    _remove_leftovers(building, converter, checked.cases)
     _move_into_place(building, final)
     return final
 
@@ -212,6 +215,15 @@ def _raise_problems(problems: list[str], folder: Path, root: Path) -> None:
         mend="download or unpack these files again, or take them out, and run the same command: "
         "it goes on where it was",
     )
+
+
+def _remove_leftovers(folder: Path, converter: DatasetConverter, cases: list[Case]) -> None:
+    """Delete files of cases that an earlier, unfinished run had and this download has not."""
+    written = {path for case in cases for path in targets(case, folder, converter.file_ending)}
+    for parts_folder in {*IMAGES_FOLDER.values(), *LABELS_FOLDER.values()}:
+        for path in (folder / parts_folder).glob("*"):
+            if path not in written:
+                path.unlink()
 
 
 def _move_into_place(folder: Path, final: Path) -> None:
