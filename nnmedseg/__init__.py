@@ -1,1 +1,221 @@
-"""nnmedseg: find out which published architecture segments your images best, and run it."""
+"""nnmedseg: find out which published architecture segments your images best, and run it.
+
+One function a command; each imports what it needs when it is called, so that importing the package
+costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nnmedseg.inference.manifest import Manifest
+    from nnmedseg.paths import Folders
+
+__all__ = ["convert", "evaluate", "plan_and_preprocess", "predict", "train"]
+
+
+def convert(
+    name: str,
+    source: str | Path | None = None,
+    *,
+    dataset_id: int | None = None,
+    folders: Folders | None = None,
+    num_processes: int | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Turn a downloaded data set into nnU-Net's raw format.
+
+    Args:
+        name: Data set, for instance ``"ISIC2018"``.
+        source: Download folder (default ``./data/NAME``).
+        dataset_id: Number of the data set instead of its usual one.
+        folders: Where data are kept (default: see :func:`nnmedseg.paths.resolve`).
+        num_processes: Processes or threads that work at once (default: one a core).
+        overwrite: Replace what an earlier conversion of other files has left.
+
+    Returns:
+        The folder ``DatasetNNN_Name``.
+    """
+    from nnmedseg import dataset_conversion, paths
+
+    return dataset_conversion.convert(
+        name,
+        source,
+        dataset_id=dataset_id,
+        folders=folders or paths.resolve(),
+        num_processes=num_processes,
+        overwrite=overwrite,
+    )
+
+
+def plan_and_preprocess(
+    dataset: int | str,
+    *,
+    trainers: Sequence[str] | None = None,
+    gpu_memory: float = 8.0,
+    working_size: int | None = None,
+    num_processes: int | None = None,
+    folders: Folders | None = None,
+) -> list[Path]:
+    """Fingerprint a data set, plan it for each trainer, and preprocess it once for all of them.
+
+    Args:
+        dataset: Number or name of a converted data set.
+        trainers: Trainers to plan for (default: all, nnU-Net's own included).
+        gpu_memory: Memory that a training step may use, in GiB.
+        working_size: Shorter side of the median natural image in pixels (default: at most 512).
+        num_processes: Cases that are worked on at once (default: one a core).
+        folders: Where data are kept.
+
+    Returns:
+        The plans files.
+    """
+    from nnmedseg import nnunet, paths
+
+    folders = folders or paths.resolve()
+    nnunet.prepare()
+    from nnmedseg.planners.pipeline import plan_and_preprocess as run
+    from nnmedseg.planners.planner import Architecture
+    from nnmedseg.trainers import (
+        NNUNET_TRAINER,
+        available_trainers,
+        default_plans_name,
+        find_trainer,
+    )
+
+    names = trainers or [*(found.__name__ for found in available_trainers()), NNUNET_TRAINER]
+    architectures: dict[str, Architecture] = {}
+    for trainer in map(find_trainer, names):
+        plans_name = default_plans_name(trainer)
+        recipe = getattr(trainer, "recipe", None)
+        architectures[plans_name] = Architecture(
+            plans_name,
+            network=getattr(trainer, "network_name", None),
+            recipe=recipe.to_dict() if recipe is not None else {},
+        )
+    return run(
+        folders.dataset_name(dataset),
+        list(architectures.values()),
+        folders=folders,
+        gpu_memory=gpu_memory,
+        working_size=working_size,
+        num_workers=num_processes or nnunet.cpu_count(),
+    )
+
+
+def train(
+    dataset: int | str,
+    configuration: str = "2d",
+    fold: int | str = 0,
+    *,
+    trainer: str = "nnUNetTrainer",
+    plans: str | None = None,
+    batch_size: int | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    overwrite: bool = False,
+    folders: Folders | None = None,
+) -> Path:
+    """Train one fold and validate it; called again, go on where it was interrupted.
+
+    Args:
+        dataset: Number or name of a planned data set.
+        configuration: Configuration in the plans.
+        fold: 0 to 4, ``"all"`` or ``"official"``.
+        trainer: Class name of the trainer.
+        plans: Plans file without its ending (default: the trainer's own).
+        batch_size: Images in a batch instead of the plan's.
+        recipe: Numbers of :class:`nnmedseg.trainers.recipes.Recipe` instead of the plan's.
+        seed: Makes the run repeatable on the same machine; data are then loaded by one process.
+        device: ``"cuda"``, ``"mps"`` or ``"cpu"`` (default: the first that is there).
+        overwrite: Delete an earlier run of the same name.
+        folders: Where data are kept.
+
+    Returns:
+        The fold's folder with checkpoints, logs and ``validation/summary.json``.
+    """
+    from nnmedseg import nnunet, paths
+
+    folders = folders or paths.resolve()
+    nnunet.prepare()
+    from nnmedseg.devices import choose_device
+    from nnmedseg.trainers import default_plans_name, find_trainer
+    from nnmedseg.trainers.run import train as run
+    from nnmedseg.trainers.settings import RunSettings, parse_fold
+
+    name = folders.dataset_name(dataset)
+    trainer_class = find_trainer(trainer)
+    settings = RunSettings(
+        dataset_name=name,
+        configuration=configuration,
+        fold=parse_fold(str(fold), folders, name),
+        trainer_name=trainer_class.__name__,
+        plans_name=plans or default_plans_name(trainer_class),
+        batch_size=batch_size,
+        recipe=recipe or {},
+        seed=seed,
+    )
+    return run(settings, folders=folders, device=choose_device(device), overwrite=overwrite)
+
+
+def predict(
+    images: str | Path,
+    output: str | Path,
+    model: str | Path,
+    *,
+    folds: Sequence[int | str] = (0,),
+    checkpoint: str = "final",
+    device: str | None = None,
+    mirroring: bool = True,
+    png: bool = False,
+    overwrite: bool = False,
+) -> Manifest:
+    """Segment every image of a folder.
+
+    Args:
+        images: Folder of PNG, JPEG, BMP, TIFF or NIfTI images, or one image.
+        output: Folder for the masks.
+        model: Model folder ``Trainer__Plans__configuration``.
+        folds: Folds whose logits are averaged.
+        checkpoint: ``"final"`` or ``"best"``.
+        device: ``"cuda"``, ``"mps"`` or ``"cpu"`` (default: the first that is there).
+        mirroring: Average over mirrored copies of each image, as nnU-Net does.
+        png: Also write each mask as PNG.
+        overwrite: Predict again what an earlier run has completed.
+
+    Returns:
+        What became of each image.
+    """
+    from nnmedseg import nnunet
+
+    nnunet.prepare()
+    from nnmedseg.devices import choose_device
+    from nnmedseg.inference.folder import predict_folder
+    from nnmedseg.inference.predictor import MedSegPredictor
+
+    predictor = MedSegPredictor.from_folder(
+        model, folds, checkpoint=checkpoint, device=choose_device(device), mirroring=mirroring
+    )
+    return predict_folder(predictor, images, output, png=png, overwrite=overwrite)
+
+
+def evaluate(
+    predictions: str | Path, references: str | Path, output: str | Path | None = None
+) -> dict[str, Any]:
+    """Compare predicted masks with reference masks, case by case.
+
+    Args:
+        predictions: Folder of predicted masks (NIfTI or PNG).
+        references: Folder of reference masks with the same names.
+        output: CSV file for the metrics (default ``metrics.csv`` in the predictions' folder).
+
+    Returns:
+        The mean of each metric over the cases, by label.
+    """
+    from nnmedseg.evaluation.metrics import evaluate_folder
+
+    return evaluate_folder(predictions, references, output)

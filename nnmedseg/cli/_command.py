@@ -35,7 +35,8 @@ def run(
     A user's mistake is printed to stderr as one message without a traceback and gives 2.
     """
     parsed = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout, force=True)
+    logging.getLogger("nnmedseg").setLevel(logging.INFO)
     try:
         return command(parsed) or 0
     except UserError as error:

@@ -1,0 +1,76 @@
+"""``nnmedseg_train``: one fold of one trainer."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+
+from nnmedseg.cli import _command
+
+logger = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the command line, train, and return the exit code."""
+    parser = _command.new_parser(
+        "Train one fold. Run again after an interruption, the command goes on where it stopped."
+    )
+    parser.add_argument("dataset", help="number or name of a planned data set")
+    parser.add_argument("configuration", help="configuration in the plans, for instance 2d")
+    parser.add_argument("fold", help="0 to 4, 'all', or 'official' where the data set has it")
+    parser.add_argument(
+        "-tr",
+        "--trainer",
+        default="nnUNetTrainer",
+        help="trainer, for instance RoSPERTrainer (default: nnUNetTrainer, nnU-Net's own network)",
+    )
+    parser.add_argument("-p", "--plans", help="plans (default: the trainer's own)")
+    _add_recipe_options(parser)
+    parser.add_argument("--seed", type=int, help="make the run repeatable; loads data in 1 process")
+    parser.add_argument(
+        "-device",
+        "--device",
+        choices=("cuda", "cpu", "mps"),
+        help="where to train (default: the first of cuda, mps, cpu that is there)",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="delete an earlier run of this fold"
+    )
+    return _command.run(parser, _run, arguments)
+
+
+def _add_recipe_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("recipe", "numbers to use instead of the plan's")
+    group.add_argument("--epochs", type=_command.positive_int, metavar="N")
+    group.add_argument(
+        "--iterations", type=_command.positive_int, metavar="N", help="batches in an epoch"
+    )
+    group.add_argument("--batch-size", type=_command.positive_int, metavar="N")
+    group.add_argument("--lr", type=_command.positive_float, metavar="RATE")
+
+
+def _run(options: argparse.Namespace) -> None:
+    from nnmedseg import paths, train
+
+    folders = paths.resolve(options.workspace)
+    logger.info("Using %s", folders)
+    recipe = {
+        "epochs": options.epochs,
+        "iterations": options.iterations,
+        "initial_lr": options.lr,
+    }
+    fold_folder = train(
+        options.dataset,
+        options.configuration,
+        options.fold,
+        trainer=options.trainer,
+        plans=options.plans,
+        batch_size=options.batch_size,
+        recipe={name: value for name, value in recipe.items() if value is not None},
+        seed=options.seed,
+        device=options.device,
+        overwrite=options.overwrite,
+        folders=folders,
+    )
+    logger.info("Model: %s", fold_folder)

@@ -1,0 +1,158 @@
+"""A trained model folder as a function from images to label maps."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from nnunetv2.inference.export_prediction import (
+    convert_predicted_logits_to_segmentation_with_correct_shape,
+)
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+from nnmedseg.errors import NotFoundError, WeightsError
+from nnmedseg.inference.cases import InputCase, LoadedCase, load_natural, load_with_reader
+from nnmedseg.nnunet import captured_output, cpu_count
+
+logger = logging.getLogger(__name__)
+
+NATURAL_READER = "NaturalImage2DIO"
+
+
+class MedSegPredictor(nnUNetPredictor):
+    """nnU-Net's predictor in one process, with weights loaded once.
+
+    Attributes:
+        model: The model folder.
+        folds: Folds whose logits are averaged.
+    """
+
+    model: Path
+    folds: list[str]
+    checkpoint_name: str
+
+    @classmethod
+    def from_folder(
+        cls,
+        model: str | Path,
+        folds: Sequence[int | str] | None = None,
+        *,
+        checkpoint: str = "final",
+        device: torch.device | None = None,
+        mirroring: bool = True,
+    ) -> MedSegPredictor:
+        """Load a model folder ``Trainer__Plans__configuration``.
+
+        Args:
+            model: The folder that holds ``plans.json`` and the folds.
+            folds: Folds to average, or ``None`` for all that are trained.
+            checkpoint: ``"final"`` or ``"best"``.
+            device: Where to predict (default: the CPU).
+            mirroring: Average over mirrored copies, as nnU-Net does by default.
+
+        Raises:
+            NotFoundError: The folder is no model folder, or a fold has no such checkpoint.
+            WeightsError: A checkpoint cannot be loaded.
+        """
+        model = Path(model)
+        checkpoint_name = f"checkpoint_{checkpoint}.pth"
+        chosen = _choose_folds(model, folds, checkpoint_name)
+        if device is None or device.type == "cpu":
+            torch.set_num_threads(cpu_count())
+        with captured_output(logger):
+            predictor = cls(
+                device=device or torch.device("cpu"), use_mirroring=mirroring, allow_tqdm=False
+            )
+            try:
+                predictor.initialize_from_trained_model_folder(str(model), chosen, checkpoint_name)
+            except (RuntimeError, KeyError, EOFError, OSError) as error:
+                raise WeightsError(
+                    f"the model cannot be loaded: {error}",
+                    where=model,
+                    mend="train it again with --overwrite, or copy the whole folder again",
+                ) from error
+        predictor.model = model
+        predictor.folds = chosen
+        predictor.checkpoint_name = checkpoint_name
+        return predictor
+
+    @property
+    def is_natural(self) -> bool:
+        """Whether the model takes photographs rather than volumes with a physical spacing."""
+        return self.plans_manager.image_reader_writer_class.__name__ == NATURAL_READER
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images that the model takes."""
+        return len(self.dataset_json["channel_names"])
+
+    def load(self, case: InputCase) -> LoadedCase:
+        """Read the files of a case into what the model was trained on.
+
+        Raises:
+            DataError: A file cannot be read.
+        """
+        if self.is_natural:
+            return load_natural(case, self.channels)
+        return load_with_reader(case, self.plans_manager.image_reader_writer_class())
+
+    def preprocess(self, loaded: LoadedCase) -> tuple[torch.Tensor, dict[str, Any]]:
+        """Return the preprocessed image ``(C, Z, H, W)`` and what leads back to its own size."""
+        preprocessor = self.configuration_manager.preprocessor_class(verbose=False)
+        data, _, properties = preprocessor.run_case_npy(
+            loaded.image,
+            None,
+            dict(loaded.properties),
+            self.plans_manager,
+            self.configuration_manager,
+            self.dataset_json,
+        )
+        return torch.from_numpy(data), properties
+
+    @torch.inference_mode()
+    def predict_logits_from_preprocessed_data(self, data: torch.Tensor) -> torch.Tensor:
+        """Return the logits ``(K, Z, H, W)``, averaged over the folds, on the CPU."""
+        if len(self.list_of_parameters) > 1:
+            return super().predict_logits_from_preprocessed_data(data)
+        # nnU-Net loads the weights again for every image; with one fold they are in place.
+        return self.predict_sliding_window_return_logits(data).cpu()
+
+    def labels(
+        self, logits: torch.Tensor, properties: dict[str, Any]
+    ) -> npt.NDArray[np.unsignedinteger]:
+        """Return the label map ``(Z, H, W)`` at the size of the original image."""
+        return convert_predicted_logits_to_segmentation_with_correct_shape(
+            logits,
+            self.plans_manager,
+            self.configuration_manager,
+            self.label_manager,
+            properties,
+            num_threads_torch=torch.get_num_threads(),
+        )
+
+
+def _choose_folds(
+    model: Path, folds: Sequence[int | str] | None, checkpoint_name: str
+) -> list[str]:
+    if not (model / "plans.json").is_file():
+        raise NotFoundError(
+            "there is no trained model here",
+            where=model,
+            mend="train it first (nnmedseg_train), or check -d, -c, -tr and -p, or give -m",
+        )
+    trained = sorted(path.parent.name[5:] for path in model.glob(f"fold_*/{checkpoint_name}"))
+    chosen = trained if folds is None else [str(fold) for fold in folds]
+    missing = [fold for fold in chosen if fold not in trained]
+    if missing or not chosen:
+        raise NotFoundError(
+            f"fold {', '.join(missing) or 'of any number'} has no {checkpoint_name}; "
+            f"trained here: {', '.join(trained) or 'none'}",
+            where=model,
+            mend="let the training finish, choose another fold with -f, or --checkpoint best",
+        )
+    return chosen

@@ -1,0 +1,87 @@
+"""One rule for all networks towards nnU-Net.
+
+A plans file names :class:`PlannedNetwork`, and nnU-Net builds it with its own argument names. It
+pads to the sizes that the network accepts, returns what nnU-Net expects in training and in
+evaluation, and can so be trained by nnU-Net's own trainer, by ours, and used by both predictors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from nnmedseg.networks import create_network
+
+
+class _DeepSupervisionSwitch:
+    """Stands for the decoder on which nnU-Net's own trainer switches deep supervision."""
+
+    def __init__(self, deep_supervision: bool):
+        self.deep_supervision = deep_supervision
+
+
+class PlannedNetwork(nn.Module):
+    """A registered network as nnU-Net's plans name it.
+
+    In evaluation it returns one tensor of logits ``(B, num_classes, H, W)`` of the input's size. In
+    training it returns the list of all supervised logits, finest first, when
+    ``auxiliary_in_training`` is set (our trainers do so). nnU-Net's own trainer instead switches
+    ``decoder.deep_supervision``, which makes it return the list in both modes.
+
+    Args:
+        input_channels: Channels of the input.
+        num_classes: Channels of the logits, background included.
+        network: Registered name, for instance ``"rosper"``.
+        strides: Only for nnU-Net's own trainer, which derives from it the scale of each supervised
+            output: one entry more than there are outputs.
+        deep_supervision: Return the list of outputs whatever the mode.
+        options: Options of the network.
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        num_classes: int,
+        *,
+        network: str,
+        strides: Sequence[Sequence[int]] | None = None,
+        deep_supervision: bool = False,
+        **options: Any,
+    ):
+        super().__init__()
+        self.strides = strides
+        self.network = create_network(network, input_channels, num_classes, **options)
+        self.decoder = _DeepSupervisionSwitch(deep_supervision)
+        self.auxiliary_in_training = False
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        """Return the logits of an image ``(B, C, H, W)`` of any height and width."""
+        wants_all = self.decoder.deep_supervision or (self.training and self.auxiliary_in_training)
+        self.network.deep_supervision = wants_all
+        height, width = image.shape[2:]
+        padded = pad_to_accepted_size(image, self.network.size_divisor, self.network.min_size)
+        outputs = self.network(padded)
+        if padded is image:
+            return outputs
+        if isinstance(outputs, list):
+            return [logits[..., :height, :width].contiguous() for logits in outputs]
+        return outputs[..., :height, :width].contiguous()
+
+
+def accepted_size(size: int, divisor: int, minimum: int) -> int:
+    """Return the smallest multiple of ``divisor`` that is at least ``size`` and ``minimum``."""
+    return max(-(-size // divisor), -(-minimum // divisor)) * divisor
+
+
+def pad_to_accepted_size(image: torch.Tensor, divisor: int, minimum: int) -> torch.Tensor:
+    """Pad ``(B, C, H, W)`` with zeros below and to the right; zero is the mean after z-scoring."""
+    height, width = image.shape[2:]
+    bottom = accepted_size(height, divisor, minimum) - height
+    right = accepted_size(width, divisor, minimum) - width
+    if bottom == right == 0:
+        return image
+    return functional.pad(image, (0, right, 0, bottom))

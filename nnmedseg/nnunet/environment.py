@@ -1,0 +1,43 @@
+"""nnU-Net's environment variables, set before its first import where the user has not set them.
+
+nnU-Net reads ``nnUNet_def_n_proc`` when it is imported and freezes it into default arguments; its
+own defaults (8 and 12 processes) ignore how many cores the process may use.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+BRIDGE_FOLDER = Path(__file__).parent / "bridge"
+MOST_AUGMENTATION_WORKERS = 12
+
+
+def cpu_count() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def prepare(augmentation_workers: int | None = None) -> None:
+    """Set nnU-Net's variables: where our trainers are and how many processes it may start.
+
+    Args:
+        augmentation_workers: Data-loading processes for training; ``None`` keeps the user's
+            variable or takes one a core, at most 12.
+    """
+    os.environ["nnUNet_extTrainer"] = external_trainers()
+    os.environ.setdefault("nnUNet_def_n_proc", str(cpu_count()))
+    if augmentation_workers is not None:
+        os.environ["nnUNet_n_proc_DA"] = str(augmentation_workers)
+    default = min(cpu_count(), MOST_AUGMENTATION_WORKERS)
+    os.environ.setdefault("nnUNet_n_proc_DA", str(default))
+
+
+def external_trainers() -> str:
+    """Return the value for ``nnUNet_extTrainer``: our bridge, and what the user already had."""
+    present = os.environ.get("nnUNet_extTrainer", "")
+    others = [entry for entry in present.split(os.pathsep) if entry]
+    bridge = str(BRIDGE_FOLDER)
+    return os.pathsep.join([bridge, *(entry for entry in others if entry != bridge)])

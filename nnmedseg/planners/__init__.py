@@ -1,0 +1,1 @@
+"""Planning: fingerprint, resolution, patch and batch for every architecture, preprocessing."""

@@ -1,0 +1,140 @@
+"""The trainer that all papers share: nnU-Net's, with another network, loss and optimiser."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import nn
+
+from nnmedseg.files import atomic_path
+from nnmedseg.networks.adapter import PlannedNetwork
+from nnmedseg.nnunet import captured_output
+from nnmedseg.trainers.losses import AuxiliaryLoss
+from nnmedseg.trainers.recipes import NNUNET, Recipe
+from nnmedseg.trainers.validation import validate
+
+logger = logging.getLogger(__name__)
+
+
+class MedSegTrainer(nnUNetTrainer):
+    """Trains a registered network inside nnU-Net's augmentation, splits and sliding window.
+
+    A paper's trainer sets the class attributes. nnU-Net's deep supervision is switched off: the
+    network itself returns its supervised outputs in training (``PlannedNetwork``), so that one
+    target travels from the data loaders instead of one for each output.
+
+    Attributes:
+        network_name: Registered name of the network; ``None`` marks a base class.
+        plans_name: Plans file that ``nnmedseg_train`` uses when none is given.
+        recipe: Training settings; those in the plans win.
+        auxiliary_weights: Weight of each supervised output, or ``None`` for equal ones.
+    """
+
+    network_name: ClassVar[str | None] = None
+    plans_name: ClassVar[str] = "nnUNetPlans"
+    recipe: Recipe = NNUNET
+    auxiliary_weights: ClassVar[Sequence[float] | None] = None
+
+    def __init__(
+        self,
+        plans: dict[str, Any],
+        configuration: str,
+        fold: int | str,
+        dataset_json: dict[str, Any],
+        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's own signature
+    ):
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        planned = self.configuration_manager.configuration.get("nnmedseg", {})
+        self.recipe = self.recipe.changed(planned.get("recipe", {}))
+        apply_recipe(self, self.recipe)
+        self.enable_deep_supervision = False
+
+    @staticmethod
+    def build_network_architecture(
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> nn.Module:
+        """Build the network that the plans name, as nnU-Net does in training and at inference."""
+        network = nnUNetTrainer.build_network_architecture(
+            plans_manager,
+            configuration_manager,
+            num_input_channels,
+            num_output_channels,
+            enable_deep_supervision,
+        )
+        if isinstance(network, PlannedNetwork):
+            network.auxiliary_in_training = True
+        return network
+
+    def set_deep_supervision_enabled(self, enabled: bool) -> None:
+        """Do nothing: the network decides by its mode."""
+
+    def _build_loss(self) -> nn.Module:
+        return AuxiliaryLoss(super()._build_loss(), self.auxiliary_weights)
+
+    def configure_optimizers(
+        self,
+    ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+        """Return the recipe's optimiser with nnU-Net's polynomial schedule."""
+        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        optimizer: torch.optim.Optimizer
+        if self.recipe.optimizer == "adamw":
+            optimizer = torch.optim.AdamW(
+                parameters, self.initial_lr, weight_decay=self.weight_decay
+            )
+        else:
+            optimizer = torch.optim.SGD(
+                parameters,
+                self.initial_lr,
+                weight_decay=self.weight_decay,
+                momentum=0.99,
+                nesterov=True,
+            )
+        return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
+
+    def _do_i_compile(self) -> bool:
+        # nnU-Net compiles unless told otherwise; custom operators gain little and often fail there.
+        return "nnUNet_compile" in os.environ and super()._do_i_compile()
+
+    def plot_network_architecture(self) -> None:
+        """Do nothing: nnU-Net's drawing needs a package that is no longer maintained."""
+
+    def print_plans(self) -> None:
+        """Write the plans to the log file only: they fill several screens."""
+        with captured_output(logger):
+            super().print_plans()
+
+    def save_checkpoint(self, filename: str) -> None:
+        """Write a checkpoint so that an interrupted write leaves the previous one."""
+        if self.disable_checkpointing or self.local_rank != 0:
+            super().save_checkpoint(filename)
+            return
+        with atomic_path(filename) as temporary:
+            super().save_checkpoint(str(temporary))
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """Predict the validation cases in this process; several GPUs use nnU-Net's own way."""
+        if self.is_ddp:
+            super().perform_actual_validation(save_probabilities)
+        else:
+            validate(self, save_probabilities)
+
+
+def apply_recipe(trainer: nnUNetTrainer, recipe: Recipe) -> None:
+    """Set a recipe's numbers where nnU-Net's trainers keep them."""
+    trainer.initial_lr = recipe.initial_lr
+    trainer.weight_decay = recipe.weight_decay
+    trainer.num_epochs = recipe.epochs
+    trainer.num_iterations_per_epoch = recipe.iterations
+    trainer.num_val_iterations_per_epoch = recipe.validation_iterations
+    trainer.save_every = 1  # an interruption costs at most one epoch

@@ -1,0 +1,136 @@
+"""What a training run was asked to do, checked against what lies on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnmedseg.errors import NotFoundError, UserError, list_some
+from nnmedseg.files import read_json
+from nnmedseg.paths import Folders
+from nnmedseg.trainers.recipes import Recipe
+
+OFFICIAL_FOLD = (
+    5  # after the five folds, converters write the release's own training/validation split
+)
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """One training run.
+
+    Attributes:
+        dataset_name: ``DatasetNNN_Name``.
+        configuration: Configuration in the plans.
+        fold: Index into ``splits_final.json`` or ``"all"``.
+        trainer_name: Class name of the trainer.
+        plans_name: Plans file without its ending.
+        batch_size: Images in a batch instead of the plan's, or ``None``.
+        recipe: Numbers of the recipe that differ from the plan's.
+        seed: Makes the run repeatable, or ``None``.
+    """
+
+    dataset_name: str
+    configuration: str
+    fold: int | str
+    trainer_name: str
+    plans_name: str
+    batch_size: int | None
+    recipe: Mapping[str, Any]
+    seed: int | None
+
+    def output_folder(self, folders: Folders) -> Path:
+        """Return the fold's folder, named as nnU-Net names it."""
+        model = f"{self.trainer_name}__{self.plans_name}__{self.configuration}"
+        return folders.results / self.dataset_name / model / f"fold_{self.fold}"
+
+    def resolved_plans(self, folders: Folders) -> dict[str, Any]:
+        """Return the plans with this run's settings written into its configuration.
+
+        Raises:
+            NotFoundError: There is no such plans file or configuration, or its data are missing.
+        """
+        base = folders.preprocessed / self.dataset_name
+        plans = _read_plans(base, self.plans_name, self.dataset_name)
+        configurations = plans["configurations"]
+        if self.configuration not in configurations:
+            raise NotFoundError(
+                f"the plans have no configuration {self.configuration!r}",
+                where=base / f"{self.plans_name}.json",
+                mend=f"use one of: {', '.join(configurations)}",
+            )
+        configuration = deepcopy(configurations[self.configuration])
+        ours = configuration.setdefault("nnmedseg", {})
+        ours["recipe"] = {**ours.get("recipe", {}), **self.recipe}
+        if self.batch_size is not None:
+            configuration["batch_size"] = self.batch_size
+        configurations[self.configuration] = configuration
+        data = base / configuration["data_identifier"]
+        if not data.is_dir():
+            raise NotFoundError(
+                "the data are planned but not preprocessed",
+                where=data,
+                mend=f"run: nnmedseg_plan_and_preprocess -d {int(self.dataset_name[7:10])}",
+            )
+        return plans
+
+    def record(self, recipe: Recipe | None) -> dict[str, Any]:
+        """Return what decides the result of this run, as written into its folder."""
+        return {
+            "dataset": self.dataset_name,
+            "configuration": self.configuration,
+            "fold": self.fold,
+            "trainer": self.trainer_name,
+            "plans": self.plans_name,
+            "batch_size": self.batch_size,
+            "recipe": recipe.to_dict() if recipe is not None else dict(self.recipe),
+            "seed": self.seed,
+        }
+
+
+def parse_fold(text: str, folders: Folders, dataset_name: str) -> int | str:
+    """Return the fold as nnU-Net wants it: ``"all"`` or an index into the split file.
+
+    nnU-Net takes an index beyond the file for a random split and says so in one line of many; here
+    it is an error.
+
+    Raises:
+        UserError: The text is no fold of this data set.
+    """
+    if text == "all":
+        return text
+    splits_file = folders.preprocessed / dataset_name / "splits_final.json"
+    if not splits_file.is_file():
+        raise NotFoundError(
+            "the data set has no split yet",
+            where=splits_file,
+            mend=f"run: nnmedseg_plan_and_preprocess -d {int(dataset_name[7:10])}",
+        )
+    count = len(read_json(splits_file))
+    has_official = count > OFFICIAL_FOLD
+    if text == "official" and has_official:
+        return OFFICIAL_FOLD
+    if text.isdecimal() and int(text) < count:
+        return int(text)
+    choices = [*map(str, range(min(count, OFFICIAL_FOLD))), "all"]
+    raise UserError(
+        f"there is no fold {text!r} of {dataset_name}",
+        where=splits_file,
+        mend=f"use one of: {', '.join(choices + (['official'] if has_official else []))}",
+    )
+
+
+def _read_plans(base: Path, plans_name: str, dataset_name: str) -> dict[str, Any]:
+    plans_file = base / f"{plans_name}.json"
+    if not plans_file.is_file():
+        present = sorted(path.stem for path in base.glob("*Plans*.json"))
+        raise NotFoundError(
+            f"there are no plans {plans_name} for {dataset_name}; "
+            f"present: {list_some(present) or 'none'}",
+            where=plans_file,
+            mend=f"run: nnmedseg_plan_and_preprocess -d {int(dataset_name[7:10])}",
+        )
+    return read_json(plans_file)

@@ -1,0 +1,131 @@
+"""Validation after training, in one process with threads.
+
+nnU-Net starts pools of processes for it, which costs more than the work itself for 2D images. The
+files written are the same: ``validation/<case>`` and ``validation/summary.json``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nnunetv2.evaluation.evaluate_predictions import compute_metrics, save_summary_json
+from nnunetv2.inference.export_prediction import export_prediction_from_logits
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.json_export import recursive_fix_for_json_export
+
+from nnmedseg.nnunet import captured_output
+from nnmedseg.progress import track
+
+logger = logging.getLogger(__name__)
+
+MOST_PENDING_EXPORTS = 2  # each holds the logits of a whole image
+
+
+def validate(trainer: nnUNetTrainer, save_probabilities: bool = False) -> None:
+    """Predict the validation cases of the trainer's fold and write them with their metrics."""
+    target = Path(trainer.output_folder) / "validation"
+    target.mkdir(parents=True, exist_ok=True)
+    predictor = _predictor_of(trainer)
+    _, names = trainer.do_split()
+    dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, names)
+    pending: deque[Future[dict[str, Any]]] = deque()
+    results: list[dict[str, Any]] = []
+    with ThreadPoolExecutor(MOST_PENDING_EXPORTS) as pool:
+        for name in track(dataset.identifiers, "Validating", len(dataset.identifiers)):
+            data, _, _, properties = dataset.load_case(name)
+            logits = predictor.predict_sliding_window_return_logits(torch.from_numpy(data[:]))
+            if len(pending) >= MOST_PENDING_EXPORTS:
+                results.append(pending.popleft().result())
+            pending.append(
+                pool.submit(
+                    _export_and_score,
+                    trainer,
+                    target,
+                    name,
+                    logits.cpu(),
+                    properties,
+                    save_probabilities=save_probabilities,
+                )
+            )
+        results += [future.result() for future in pending]
+    summary = summarize(results, _labels(trainer))
+    save_summary_json(summary, str(target / "summary.json"))
+    trainer.print_to_log_file("Validation complete")
+    trainer.print_to_log_file("Mean Validation Dice: ", summary["foreground_mean"]["Dice"])
+
+
+def summarize(results: list[dict[str, Any]], labels: list[Any]) -> dict[str, Any]:
+    """Average metrics as nnU-Net does: cases without a class do not count for it."""
+    names = list(results[0]["metrics"][labels[0]])
+    means: dict[Any, dict[str, float]] = {
+        label: {
+            name: _nanmean([result["metrics"][label][name] for result in results]) for name in names
+        }
+        for label in labels
+    }
+    foreground = {name: float(np.mean([means[label][name] for label in labels])) for name in names}
+    summary = {"metric_per_case": results, "mean": means, "foreground_mean": foreground}
+    for part in (*results, means, foreground):
+        recursive_fix_for_json_export(part)
+    return summary
+
+
+def _nanmean(values: list[float]) -> float:
+    present = [value for value in values if not np.isnan(value)]
+    return float(np.mean(present)) if present else float("nan")
+
+
+def _predictor_of(trainer: nnUNetTrainer) -> nnUNetPredictor:
+    with captured_output(logger):
+        predictor = nnUNetPredictor(device=trainer.device, allow_tqdm=False)
+    predictor.manual_initialization(
+        trainer.network,
+        trainer.plans_manager,
+        trainer.configuration_manager,
+        None,
+        trainer.dataset_json,
+        type(trainer).__name__,
+        trainer.inference_allowed_mirroring_axes,
+    )
+    return predictor
+
+
+def _labels(trainer: nnUNetTrainer) -> list[Any]:
+    manager = trainer.label_manager
+    return manager.foreground_regions if manager.has_regions else manager.foreground_labels
+
+
+def _export_and_score(
+    trainer: nnUNetTrainer,
+    target: Path,
+    name: str,
+    logits: torch.Tensor,
+    properties: dict[str, Any],
+    *,
+    save_probabilities: bool,
+) -> dict[str, Any]:
+    export_prediction_from_logits(
+        logits,
+        properties,
+        trainer.configuration_manager,
+        trainer.plans_manager,
+        trainer.dataset_json,
+        str(target / name),
+        save_probabilities,
+        num_threads_torch=torch.get_num_threads(),
+    )
+    file_name = name + trainer.dataset_json["file_ending"]
+    return compute_metrics(
+        str(Path(trainer.preprocessed_dataset_folder_base) / "gt_segmentations" / file_name),
+        str(target / file_name),
+        trainer.plans_manager.image_reader_writer_class(),
+        _labels(trainer),
+        trainer.label_manager.ignore_label,
+    )
