@@ -28,8 +28,11 @@ from torch.nn import functional
 
 from nnmedseg.ops._scan_inputs import ScanInputs
 
-STEP_VALUES = 2**17
+STEP_VALUES = {"cpu": 2**16, "meta": 2**16}
 """State values that one step should touch: enough to hide the cost of a call, few enough for L2."""
+
+STEP_VALUES_ELSEWHERE = 2**22
+"""The same for GPUs, where starting a kernel costs more than a million values."""
 
 CHECKPOINT_STEPS = 16
 """Tokens between two states that are kept for the backward pass (a power of two)."""
@@ -48,20 +51,27 @@ def scan(inputs: ScanInputs) -> tuple[Tensor, Tensor]:
     return y, last_state
 
 
-def steps_per_chunk(batch: int, length: int, channels: int, states: int) -> int:
-    """Tokens a chunk T, a power of two: steps of about ``STEP_VALUES``, and T at most 2 sqrt(L)."""
-    steps = batch * length * channels * states / STEP_VALUES
-    bounded = max(1.0, min(steps, 2 * math.sqrt(length)))
-    return 2 ** int(math.log2(bounded))
+def steps_per_chunk(length: int, values: int, step_values: int) -> int:
+    """Tokens a chunk T, a power of two.
+
+    Args:
+        length: Tokens of the sequence; T is at most 4 sqrt(length), as the chunks are carried
+            over one by one.
+        values: State values of all tokens, B L D N.
+        step_values: How many of them a step should touch.
+    """
+    steps = min(values / step_values, 4 * math.sqrt(length))
+    return 2 ** int(math.log2(max(steps, min(length, CHECKPOINT_STEPS))))
 
 
 class _Layout:
     """Where the tokens of ``(B, L, F)`` lie when cut into chunks: ``(T, F, B * K)``."""
 
-    def __init__(self, batch: int, length: int, channels: int, states: int):
-        self.batch = batch
-        self.length = length
-        self.steps = steps_per_chunk(batch, length, channels, states)
+    def __init__(self, u: Tensor, states: int):
+        batch, length, channels = u.shape
+        self.batch, self.length = batch, length
+        step_values = STEP_VALUES.get(u.device.type, STEP_VALUES_ELSEWHERE)
+        self.steps = steps_per_chunk(length, u.numel() * states, step_values)
         self.chunks = -(-length // self.steps)
         self.spacing = min(self.steps, CHECKPOINT_STEPS)
         self.state_shape = (channels, states, batch * self.chunks)
@@ -207,12 +217,11 @@ class _ChunkedScan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *given: Tensor) -> tuple[Tensor, Tensor]:
         u, _, A, _, _ = given
-        batch, length, channels = u.shape
-        layout = _Layout(batch, length, channels, A.shape[1])
+        layout = _Layout(u, A.shape[1])
         if u.device.type == "meta":
             # The shapes alone, at once; what is saved is what a real run saves, byte for byte.
             y, kept = torch.empty_like(u), u.new_empty(layout.kept_shape)
-            last_state = u.new_empty((batch, channels, A.shape[1]))
+            last_state = u.new_empty((u.shape[0], *A.shape))
         else:
             y, state, kept = _Steps(layout, given).forward()
             y, last_state = layout.to_tokens(y), layout.last(state)

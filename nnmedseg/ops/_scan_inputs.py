@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,8 +26,12 @@ class ScanInputs:
 
     def to(self, dtype: torch.dtype) -> ScanInputs:
         """The same with all tensors in ``dtype``."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{k: v.to(dtype) for k, v in values.items() if isinstance(v, Tensor)})
+        tensors: dict[str, Any] = {
+            field.name: getattr(self, field.name).to(dtype)
+            for field in fields(self)
+            if isinstance(getattr(self, field.name), Tensor)
+        }
+        return replace(self, **tensors)
 
 
 ScanForm = Callable[[ScanInputs], tuple[Tensor, Tensor]]

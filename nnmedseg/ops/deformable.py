@@ -48,16 +48,21 @@ def _torchvision(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
 
 def nine_samplings(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
     """The convolution as nine samplings of the map; arguments as `deformable_depthwise_conv`."""
-    height, width = x.shape[-2:]
+    channels, height, width = x.shape[1:]
     rows = torch.arange(height, dtype=x.dtype, device=x.device).view(1, height, 1)
     columns = torch.arange(width, dtype=x.dtype, device=x.device).view(1, 1, width)
-    total = torch.zeros_like(x)
+    # grid_sample writes channel by channel: everything around it should lie that way too.
+    maps = x.contiguous()
+    moves = offset.contiguous().unbind(1)
+    filters = weight.view(channels, 9).t().reshape(9, 1, channels, 1, 1).unbind(0)
+    total = torch.zeros_like(maps)
     for tap in range(9):
-        row, column = divmod(tap, 3)
-        y = offset[:, 2 * tap] + (rows + (row - 1))
-        z = offset[:, 2 * tap + 1] + (columns + (column - 1))
+        row = moves[2 * tap] + (rows + (tap // 3 - 1))
+        column = moves[2 * tap + 1] + (columns + (tap % 3 - 1))
         # grid_sample's coordinates with align_corners=False, which a map of one pixel allows too.
-        grid = torch.stack([(2 * z + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)
-        sampled = functional.grid_sample(x, grid, align_corners=False)
-        total = total + sampled * weight[:, 0, row, column].view(1, -1, 1, 1)
+        grid = torch.stack([(2 * column + 1) / width - 1, (2 * row + 1) / height - 1], dim=-1)
+        sampled = functional.grid_sample(maps, grid, align_corners=False)
+        total = torch.addcmul(total, sampled, filters[tap])
+    if x.is_contiguous(memory_format=torch.channels_last):
+        total = total.contiguous(memory_format=torch.channels_last)
     return total

@@ -1,15 +1,25 @@
 """Depthwise convolution with large kernels, made fast for training on a CPU.
 
-oneDNN's gradient of depthwise weights reaches a few GFLOP/s only. For kernels of 7 and more the
-gradient of the weights is therefore the cross-correlation of input and incoming gradient at the
-kernel's lags, by FFT, and the gradient of the input a convolution with the flipped kernel.
-Elsewhere (small kernels, inference, other devices) the native operation is used.
+oneDNN's gradient of depthwise weights is fast for kernels up to three columns wide and 20 to 40
+times slower, per multiplication, for wider ones. So the weights' gradient is taken in strips of
+three columns, and the gradient of the input as a convolution with the flipped kernel. Elsewhere
+(narrow kernels, inference, other devices) the native operation is used. Both like channels_last.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
+import torch
 from torch import Tensor
-from torch.nn import functional
+from torch.autograd.function import once_differentiable
+from torch.nn import functional, grad
+
+from nnmedseg.ops._precision import without_autocast
+
+STRIP = 3
+"""Columns of the kernel whose gradient oneDNN takes fast."""
 
 
 def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -23,5 +33,78 @@ def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Ten
     Returns:
         Maps ``(B, C, H, W)``.
     """
+    trains = torch.is_grad_enabled() and weight.requires_grad and x.device.type == "cpu"
+    # On a map narrower than the kernel most of a strip would be padding.
+    if trains and STRIP < weight.shape[3] <= x.shape[3]:
+        with without_autocast("cpu"):
+            return _WideDepthwiseConv.apply(x.to(weight.dtype), weight, bias)
+    return _native(x, weight, bias)
+
+
+def _native(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     padding = (weight.shape[2] // 2, weight.shape[3] // 2)
     return functional.conv2d(x, weight, bias, padding=padding, groups=x.shape[1])
+
+
+class _WideDepthwiseConv(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.has_bias = bias is not None
+        return _native(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        grad_out = grad_out.contiguous(memory_format=torch.channels_last)
+        grad_x = _native(grad_out, weight.flip(2, 3), None) if ctx.needs_input_grad[0] else None
+        grad_bias = grad_out.sum((0, 2, 3)) if ctx.has_bias else None
+        return grad_x, _weight_gradient(x, grad_out, weight), grad_bias
+
+
+def _weight_gradient(x: Tensor, grad_out: Tensor, weight: Tensor) -> Tensor:
+    channels, _, height, width = weight.shape
+    # As wide as the strips' output; the further columns are zero and so hide what x holds there.
+    grad_out, _ = _padded(grad_out, 0, width - STRIP)
+    strips = [
+        grad.conv2d_weight(
+            shifted,
+            (channels, 1, height, STRIP),
+            grad_out,
+            padding=(height // 2, 0),
+            groups=channels,
+        )
+        for shifted in _shifted(x, width)
+    ]
+    # The last strip may overlap the one before it.
+    return torch.cat([*strips[:-1], strips[-1][..., -((width - 1) % STRIP + 1) :]], dim=3)
+
+
+def _shifted(x: Tensor, width: int) -> Iterator[Tensor]:
+    """``x``, padded for a kernel of ``width`` columns, shifted left by a strip at a time.
+
+    Each is ``(B, C, H, W + width - 1)``, dense in channels_last and a view of one buffer. A shift
+    moves the start only, so rows wrap into the next one's columns on the right.
+    """
+    maps, buffer = _padded(x, width // 2, width // 2, beyond=width - STRIP)
+    for first in range(0, width, STRIP):
+        start = min(first, width - STRIP) * x.shape[1]
+        yield buffer.as_strided(maps.shape, maps.stride(), start)
+
+
+def _padded(x: Tensor, left: int, right: int, beyond: int = 0) -> tuple[Tensor, Tensor]:
+    """Zero columns added to ``(B, C, H, W)`` in channels_last, and the buffer that holds the map.
+
+    The buffer has ``beyond`` further zero pixels at its end.
+    """
+    batch, channels, height, columns = x.shape
+    padded = left + columns + right
+    values = batch * height * padded * channels
+    buffer = x.new_empty(values + beyond * channels)
+    buffer[values:] = 0
+    rows = buffer[:values].view(batch, height, padded, channels)
+    rows[:, :, :left] = 0
+    rows[:, :, left : left + columns] = x.permute(0, 2, 3, 1)
+    rows[:, :, left + columns :] = 0
+    return rows.permute(0, 3, 1, 2), buffer
