@@ -349,9 +349,8 @@ class RoSPERNet(SegmentationNetwork):
         Raises:
             SizeError: Height or width is not a multiple of 16.
         """
-        self.check_input(image)
+        x = self.prepare(image)
         encoded = []
-        x = image
         for stage in self.encoder:
             x = stage(x)
             encoded.append(x)
