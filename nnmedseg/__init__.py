@@ -77,6 +77,7 @@ def plan_and_preprocess(
 
     folders = folders or paths.resolve()
     nnunet.prepare()
+    from nnmedseg.cores import cpu_count
     from nnmedseg.planners.pipeline import plan_and_preprocess as run
     from nnmedseg.planners.planner import Architecture
     from nnmedseg.trainers import (
@@ -102,7 +103,7 @@ def plan_and_preprocess(
         folders=folders,
         gpu_memory=gpu_memory,
         working_size=working_size,
-        num_workers=num_processes or nnunet.cpu_count(),
+        num_workers=num_processes or cpu_count(),
     )
 
 

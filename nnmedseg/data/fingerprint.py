@@ -43,7 +43,9 @@ def distribution_of(pixels: npt.NDArray[np.floating]) -> Distribution | None:
         if np.array_equal(whole, pixels):
             counts = np.bincount(whole - int(lowest))
             present = np.flatnonzero(counts)
-            return Distribution((present + lowest).astype(np.float64), counts[present] / pixels.size)
+            return Distribution(
+                (present + lowest).astype(np.float64), counts[present] / pixels.size
+            )
     if pixels.size > SAMPLES_OF_CONTINUOUS_CASE:
         pixels = np.random.default_rng(1234).choice(pixels, SAMPLES_OF_CONTINUOUS_CASE)
     return Distribution(pixels.astype(np.float64), np.full(pixels.size, 1 / pixels.size))

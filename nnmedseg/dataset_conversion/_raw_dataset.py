@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -17,6 +16,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from nnmedseg.cores import cpu_count
 from nnmedseg.dataset_conversion import _journal
 from nnmedseg.dataset_conversion._case_files import (
     IMAGES_FOLDER,
@@ -128,7 +128,7 @@ def _write_cases(
         write = partial(
             _write_case, converter=converter, folder=folder, root=root, done=dict(journal.records)
         )
-        workers = num_processes or _usable_cores()
+        workers = num_processes or cpu_count()
         with _completed(write, checked.cases, workers) as futures:
             for future in track(futures, f"Converting {converter.name}", len(checked.cases)):
                 try:
@@ -175,12 +175,6 @@ def _write_case(
             where=folder,
             mend="make room, or choose another place with --workspace; the same command goes on",
         ) from error
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @contextmanager

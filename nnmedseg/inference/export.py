@@ -10,7 +10,6 @@ import numpy.typing as npt
 import SimpleITK
 
 from nnmedseg.data.images import write_png
-from nnmedseg.errors import UserError
 from nnmedseg.files import atomic_path
 
 if TYPE_CHECKING:
@@ -28,9 +27,6 @@ def write_mask(
 
     NIfTI takes the geometry of the input; a photograph has none and gets spacing 1. PNG holds 0
     and 255 when there is one class besides the background, and the labels themselves otherwise.
-
-    Raises:
-        UserError: A volume of several slices is to be written as PNG.
     """
     if path.suffix == ".png":
         _write_png_mask(labels, path, classes=len(predictor.dataset_json["labels"]))
@@ -54,11 +50,5 @@ def _as_nifti(
 
 
 def _write_png_mask(labels: npt.NDArray[np.unsignedinteger], path: Path, classes: int) -> None:
-    if labels.shape[0] != 1:
-        raise UserError(
-            f"a volume of {labels.shape[0]} slices cannot be written as PNG",
-            where=path,
-            mend="leave out --png; the NIfTI mask holds all slices",
-        )
     scale = 255 if classes == 2 else 1
     write_png((labels[0] * scale).astype(np.uint8), path)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from nnmedseg.errors import UserError
+from nnmedseg.errors import DataError, UserError
 from nnmedseg.inference.cases import InputCase, LoadedCase, find_cases
 from nnmedseg.inference.export import write_mask
 from nnmedseg.inference.manifest import FAILED, PREDICTED, Manifest, Outcome, facts_of
@@ -96,7 +96,7 @@ def _predict(
     """Yield the outcome of each case, reading ahead and writing behind the network."""
     written: deque[Future[Outcome]] = deque()
     with ThreadPoolExecutor(1) as readers, ThreadPoolExecutor(1) as writers:
-        for prepared in _read_ahead(readers, predictor, cases):
+        for prepared in _read_ahead(readers, predictor, cases, png):
             if prepared.data is None or prepared.loaded is None or prepared.properties is None:
                 yield _failure(prepared.case, prepared.problem)
                 continue
@@ -114,20 +114,22 @@ def _predict(
 
 
 def _read_ahead(
-    pool: ThreadPoolExecutor, predictor: MedSegPredictor, cases: Sequence[InputCase]
+    pool: ThreadPoolExecutor, predictor: MedSegPredictor, cases: Sequence[InputCase], png: bool
 ) -> Iterator[_Prepared]:
     waiting: deque[Future[_Prepared]] = deque()
     for case in cases:
-        waiting.append(pool.submit(_prepare, predictor, case))
+        waiting.append(pool.submit(_prepare, predictor, case, png))
         if len(waiting) >= CASES_READ_AHEAD:
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
 
 
-def _prepare(predictor: MedSegPredictor, case: InputCase) -> _Prepared:
+def _prepare(predictor: MedSegPredictor, case: InputCase, png: bool) -> _Prepared:
     try:
         loaded = predictor.load(case)
+        if png and loaded.image.shape[1] != 1:
+            raise DataError("a volume of several slices cannot be written as PNG")
         data, properties = predictor.preprocess(loaded)
     except UserError as error:
         return _Prepared(case, problem=str(error))

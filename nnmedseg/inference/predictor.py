@@ -15,9 +15,10 @@ from nnunetv2.inference.export_prediction import (
 )
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
+from nnmedseg.cores import cpu_count
 from nnmedseg.errors import NotFoundError, WeightsError
 from nnmedseg.inference.cases import InputCase, LoadedCase, load_natural, load_with_reader
-from nnmedseg.nnunet import captured_output, cpu_count
+from nnmedseg.nnunet import captured_output
 
 logger = logging.getLogger(__name__)
 

@@ -9,15 +9,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from nnmedseg.cores import cpu_count
+
 BRIDGE_FOLDER = Path(__file__).parent / "bridge"
 MOST_AUGMENTATION_WORKERS = 12
-
-
-def cpu_count() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def prepare(augmentation_workers: int | None = None) -> None:
@@ -31,6 +26,9 @@ def prepare(augmentation_workers: int | None = None) -> None:
     os.environ.setdefault("nnUNet_def_n_proc", str(cpu_count()))
     if augmentation_workers is not None:
         os.environ["nnUNet_n_proc_DA"] = str(augmentation_workers)
+    # Threads that spin while they wait starve the data loaders (and anyone else on the machine): on
+    # busy cores a training step took three times as long. Read when PyTorch is first imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     default = min(cpu_count(), MOST_AUGMENTATION_WORKERS)
     os.environ.setdefault("nnUNet_n_proc_DA", str(default))
 

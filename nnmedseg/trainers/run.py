@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from nnmedseg.cores import cpu_count
 from nnmedseg.errors import UserError
 from nnmedseg.files import read_json, write_json
-from nnmedseg.nnunet import cpu_count
 from nnmedseg.paths import Folders
 from nnmedseg.trainers import find_trainer
 from nnmedseg.trainers.base import MedSegTrainer, apply_recipe

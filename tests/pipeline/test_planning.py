@@ -1,0 +1,141 @@
+"""From a converted data set to plans and preprocessed arrays."""
+
+import json
+
+import numpy as np
+import pytest
+
+import nnmedseg
+from nnmedseg.errors import UserError
+from nnmedseg.files import read_json, write_json
+from nnmedseg.planners.fingerprint import FastFingerprintExtractor
+
+from .conftest import WORKING_SIZE
+
+
+def configuration(workspace, plans):
+    return read_json(workspace.preprocessed / f"{plans}.json")["configurations"]["2d"]
+
+
+def arrays(workspace):
+    return workspace.preprocessed / configuration(workspace, "RoSPERPlans")["data_identifier"]
+
+
+def times(folder):
+    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+
+def test_the_patch_is_a_multiple_of_the_networks_divisor(planned):
+    assert all(side % 16 == 0 for side in configuration(planned, "RoSPERPlans")["patch_size"])
+
+
+def test_the_batch_is_at_least_two(planned):
+    assert configuration(planned, "RoSPERPlans")["batch_size"] >= 2
+
+
+def test_all_plans_share_data_and_normalisation(planned):
+    ours, stock = configuration(planned, "RoSPERPlans"), configuration(planned, "nnUNetPlans")
+    for key in ("data_identifier", "spacing", "normalization_schemes"):
+        assert ours[key] == stock[key]
+
+
+def test_nnunets_plan_holds_its_own_network(planned):
+    name = configuration(planned, "nnUNetPlans")["architecture"]["network_class_name"]
+    assert name.endswith("PlainConvUNet")
+
+
+def test_the_plans_name_only_classes_that_stock_commands_find(planned):
+    plans = read_json(planned.preprocessed / "RoSPERPlans.json")
+    assert plans["image_reader_writer"] == "NaturalImage2DIO"
+    assert plans["label_manager"] == "LabelManager"
+    assert plans["configurations"]["2d"]["preprocessor_name"] == "DefaultPreprocessor"
+
+
+def test_the_median_image_has_the_working_size(planned):
+    assert min(configuration(planned, "RoSPERPlans")["median_image_size_in_voxels"]) == WORKING_SIZE
+
+
+def test_every_training_case_is_preprocessed(planned):
+    cases = {path.stem.removesuffix("_0000") for path in (planned.dataset / "imagesTr").iterdir()}
+    assert {path.stem for path in arrays(planned).glob("*.pkl")} == cases
+
+
+def test_the_masks_are_kept_for_validation(planned):
+    copied = {path.name for path in (planned.preprocessed / "gt_segmentations").iterdir()}
+    assert copied == {path.name for path in (planned.dataset / "labelsTr").iterdir()}
+
+
+def test_the_fingerprint_agrees_with_nnunets(fresh):
+    from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import (
+        DatasetFingerprintExtractor,
+    )
+
+    ours = FastFingerprintExtractor("Dataset002_ISIC2018", 2).run()
+    stock_extractor = DatasetFingerprintExtractor("Dataset002_ISIC2018", 2)
+    stock_extractor.num_foreground_voxels_for_intensitystats = 1e6
+    stock = json.loads(json.dumps(stock_extractor.run(overwrite_existing=True)))
+    assert sorted(ours["shapes_after_crop"]) == sorted(stock["shapes_after_crop"])
+    for channel, facts in stock["foreground_intensity_properties_per_channel"].items():
+        found = ours["foreground_intensity_properties_per_channel"][channel]
+        for name in ("mean", "median", "std", "percentile_00_5", "percentile_99_5"):
+            assert found[name] == pytest.approx(facts[name], abs=1.5), name
+
+
+def test_planning_again_writes_no_array_again(fresh):
+    before = times(arrays(fresh))
+    nnmedseg.plan_and_preprocess(2, working_size=WORKING_SIZE, folders=fresh.folders)
+    assert times(arrays(fresh)) == before
+
+
+def test_an_interrupted_preprocessing_is_completed(fresh):
+    folder = arrays(fresh)
+    whole = times(folder)
+    next(folder.glob("*.pkl")).unlink()
+    (folder / ".writing-half.b2nd").write_bytes(b"half")
+    nnmedseg.plan_and_preprocess(2, working_size=WORKING_SIZE, folders=fresh.folders)
+    assert set(times(folder)) == set(whole)
+
+
+def test_changed_settings_make_the_arrays_anew(fresh):
+    stamp = fresh.preprocessed / f"{arrays(fresh).name}.stamp.json"
+    write_json({**read_json(stamp), "normalization_schemes": ["Other"]}, stamp)
+    before = times(arrays(fresh))
+    nnmedseg.plan_and_preprocess(2, working_size=WORKING_SIZE, folders=fresh.folders)
+    after = times(arrays(fresh))
+    assert all(after[name] > before[name] for name in before)
+
+
+def test_another_resolution_leaves_the_first_one_in_place(fresh):
+    first = arrays(fresh)
+    nnmedseg.plan_and_preprocess(
+        2, trainers=["RoSPERTrainer"], working_size=48, folders=fresh.folders
+    )
+    assert arrays(fresh) != first
+    assert first.is_dir()
+    assert configuration(fresh, "nnUNetPlans")["data_identifier"] == first.name
+
+
+def test_a_changed_split_is_refused(fresh):
+    splits = read_json(fresh.dataset / "splits_final.json")
+    write_json(splits[::-1], fresh.dataset / "splits_final.json")
+    with pytest.raises(UserError, match="split"):
+        nnmedseg.plan_and_preprocess(2, folders=fresh.folders)
+
+
+def test_preprocessed_arrays_equal_nnunets(fresh):
+    from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+    from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    plans = PlansManager(str(fresh.preprocessed / "RoSPERPlans.json"))
+    case = next(arrays(fresh).glob("*.pkl")).stem
+    expected, expected_mask, _ = DefaultPreprocessor(verbose=False).run_case(
+        [str(fresh.dataset / "imagesTr" / f"{case}_0000.png")],
+        str(fresh.dataset / "labelsTr" / f"{case}.png"),
+        plans,
+        plans.get_configuration("2d"),
+        read_json(fresh.dataset / "dataset.json"),
+    )
+    image, mask, _, _ = nnUNetDatasetBlosc2(str(arrays(fresh)), [case]).load_case(case)
+    assert np.array_equal(image[:], expected.astype(np.float32))
+    assert np.array_equal(mask[:], expected_mask)

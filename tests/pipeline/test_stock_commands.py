@@ -1,0 +1,78 @@
+"""nnU-Net's own commands on our model folders, after the one line that nnmedseg_env prints."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK
+from PIL import Image
+
+import nnmedseg
+
+pytestmark = pytest.mark.slow
+
+SCRIPTS = Path(sys.executable).parent
+MODEL = ["-d", "2", "-c", "2d", "-tr", "RoSPERTrainer", "-p", "RoSPERPlans", "-f", "0"]
+
+
+def in_shell(command: str, folder: Path, workspace: Path) -> str:
+    """Run a command in a shell that knows nothing but the exported line."""
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("nnUNet")
+    }
+    environment["PATH"] = f"{SCRIPTS}{os.pathsep}{environment['PATH']}"
+    script = f'set -e; eval "$(nnmedseg_env --workspace {workspace})"; {command}'
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("mode", ["", "-npp 0 -nps 0"], ids=["parallel", "sequential"])
+def test_nnunets_prediction_gives_our_labels(trained, tmp_path, mode):
+    images = trained.dataset / "imagesTs"
+    options = " ".join(MODEL)
+    in_shell(
+        f"nnUNetv2_predict -i {images} -o stock {options} -device cpu {mode}", tmp_path,
+        trained.root,
+    )  # fmt: skip
+    nnmedseg.predict(images, tmp_path / "ours", trained.model, device="cpu")
+    stock = sorted((tmp_path / "stock").glob("*.png"))
+    assert len(stock) == 2
+    for path in stock:
+        ours = SimpleITK.ReadImage(str(tmp_path / "ours" / f"{path.stem}.nii.gz"))
+        assert np.array_equal(np.array(Image.open(path)), SimpleITK.GetArrayFromImage(ours)[0])
+
+
+def test_nnunets_training_finds_our_trainer(fresh, tmp_path):
+    plans = fresh.preprocessed / "RoSPERPlans.json"
+    text = plans.read_text().replace('"epochs": 1000', '"epochs": 1')
+    plans.write_text(text.replace('"iterations": 250', '"iterations": 1'))
+    in_shell(
+        "nnUNet_n_proc_DA=0 nnUNetv2_train 2 2d 0 -tr RoSPERTrainer -p RoSPERPlans -device cpu",
+        tmp_path,
+        fresh.root,
+    )
+    model = fresh.folders.results / fresh.dataset.name / "RoSPERTrainer__RoSPERPlans__2d"
+    assert (model / "fold_0" / "checkpoint_final.pth").is_file()
+
+
+def test_nnunets_evaluation_tools_read_our_validation(trained, tmp_path):
+    folder = trained.model / "fold_0" / "validation"
+    in_shell(
+        f"nnUNetv2_evaluate_folder {trained.preprocessed / 'gt_segmentations'} {folder} "
+        f"-djfile {trained.model / 'dataset.json'} -pfile {trained.model / 'plans.json'} "
+        f"-o {tmp_path / 'summary.json'} --chill",
+        tmp_path,
+        trained.root,
+    )
+    assert (tmp_path / "summary.json").is_file()
