@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 DATASET = 2
 TRAINER = "RoSPERTrainer"
-WORKING_SIZE = 96  # at which two CPU cores make a training step in about a second
+WORKING_SIZE = 64  # at which two CPU cores make a training step in about a second
 BATCH_SIZE = 6
 SCHEDULE = {"epochs": 7, "iterations": 20}
 STEPS = SCHEDULE["epochs"] * SCHEDULE["iterations"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 
 from nnmedseg.errors import UserError
@@ -37,6 +38,8 @@ def run(
     parsed = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout, force=True)
     logging.getLogger("nnmedseg").setLevel(logging.INFO)
+    # Packages that nnU-Net imports use PyTorch's old just-in-time compiler; users cannot mend that.
+    warnings.filterwarnings("ignore", message="`torch.jit")
     try:
         return command(parsed) or 0
     except UserError as error:

@@ -6,7 +6,7 @@ import pytest
 
 from nnmedseg.nnunet.environment import BRIDGE_FOLDER, prepare
 
-VARIABLES = ("nnUNet_extTrainer", "nnUNet_def_n_proc", "nnUNet_n_proc_DA", "OMP_WAIT_POLICY")
+VARIABLES = ("nnUNet_extTrainer", "nnUNet_def_n_proc", "nnUNet_n_proc_DA", "GOMP_SPINCOUNT")
 
 
 @pytest.fixture(autouse=True)
