@@ -16,6 +16,8 @@ from torch.nn import functional
 
 from nnmedseg.networks import create_network
 
+LARGEST_LOGIT = 1000.0
+
 
 class _DeepSupervisionSwitch:
     """Stands for the decoder on which nnU-Net's own trainer switches deep supervision."""
@@ -65,11 +67,19 @@ class PlannedNetwork(nn.Module):
         height, width = image.shape[2:]
         padded = pad_to_accepted_size(image, self.network.size_divisor, self.network.min_size)
         outputs = self.network(padded)
-        if padded is image:
-            return outputs
         if isinstance(outputs, list):
             return [logits[..., :height, :width].contiguous() for logits in outputs]
-        return outputs[..., :height, :width].contiguous()
+        logits = outputs[..., :height, :width].contiguous()
+        return logits if self.training else bounded(logits)
+
+
+def bounded(logits: torch.Tensor) -> torch.Tensor:
+    """Scale logits so that none exceeds 1000, which changes no label and leaves others untouched.
+
+    nnU-Net adds tiles up in float16 with weights up to 10, and stops at the first infinity; a
+    network whose batch statistics have not settled yet gives such logits.
+    """
+    return logits * (LARGEST_LOGIT / logits.abs().amax().clamp(min=LARGEST_LOGIT))
 
 
 def accepted_size(size: int, divisor: int, minimum: int) -> int:

@@ -15,6 +15,7 @@ import logging
 import os
 
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from nnmedseg.errors import UserError
 from nnmedseg.ops import _scan_chunked, _scan_mamba_ssm
@@ -91,7 +92,8 @@ def _chosen_form() -> str:
 
 def _run(name: str, inputs: ScanInputs) -> tuple[Tensor, Tensor]:
     device = inputs.u.device.type
-    if device == "meta":  # shapes only: the chunked form stands for the others
+    # Shapes only: the chunked form stands for the others.
+    if device == "meta" or isinstance(inputs.u, FakeTensor):
         return _scan_chunked.scan(inputs)
     if name not in _announced:
         _log.info("selective scan: %s on %s", name, device)

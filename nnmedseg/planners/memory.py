@@ -1,20 +1,27 @@
-"""How much memory a training step of any network needs, measured without computing anything.
+"""How much memory a training step of any network needs, measured without a GPU.
 
 nnU-Net estimates memory by a formula that fits its own U-Net only. Here the forward pass runs on
-the ``meta`` device, where tensors have shapes but no values, and every storage that autograd keeps
-for the backward pass is counted once.
+tensors that have shapes and types but no values, and every storage that autograd keeps for the
+backward pass is counted once. Where PyTorch is built for CUDA these are fake CUDA tensors under the
+float16 autocast in which nnU-Net trains there (a GPU need not be present); elsewhere ``meta``
+tensors in float32, in which it trains on other devices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 BYTES_OF_TRAINED_PARAMETER = 16  # float32 weight, gradient and AdamW's two moments
 BYTES_OF_FROZEN_PARAMETER = 4
+# A build without CUDA aborts on fake CUDA tensors.
+BUILT_FOR_CUDA = torch.backends.cuda.is_built()
+SAMPLES = 2  # batch normalisation over one value cannot be trained
 CONTEXT_BYTES = 600 * 2**20  # CUDA context, cuDNN workspaces and the allocator's slack
 
 
@@ -40,28 +47,35 @@ class TrainingMemory:
         """Return the largest batch whose step fits in ``target_bytes`` (0 when none does)."""
         return max(0, (target_bytes - self.fixed) // self.per_sample)
 
+    def at_scale(self, pixels: float) -> TrainingMemory:
+        """Return the memory for patches of ``pixels`` times as many pixels: it grows with them."""
+        return replace(self, per_sample=round(self.per_sample * pixels))
+
 
 def measure_training_memory(
-    build: Callable[[], nn.Module], input_channels: int, patch_size: tuple[int, int]
+    build: Callable[[], nn.Module],
+    input_channels: int,
+    patch_size: tuple[int, int],
+    *,
+    mixed_precision: bool = BUILT_FOR_CUDA,
 ) -> TrainingMemory:
-    """Measure the training memory of a network for patches ``(H, W)``, in float32.
-
-    Two batch sizes are run, so that what does not grow with the batch is not multiplied by it.
+    """Measure the training memory of a network for patches ``(H, W)``.
 
     Args:
-        build: Builds the network; called once, under the ``meta`` device.
+        build: Builds the network; called once, on tensors without values.
         input_channels: Channels of the input.
         patch_size: Height and width in pixels.
+        mixed_precision: Under float16 autocast, which a build without CUDA cannot do.
     """
-    with torch.device("meta"):
-        network = build()
-    network.train()
-    two, outputs = _saved_bytes(network, (2, input_channels, *patch_size))
-    four, _ = _saved_bytes(network, (4, input_channels, *patch_size))
-    per_sample = (four - two) // 2
+    without_values = FakeTensorMode() if BUILT_FOR_CUDA else nullcontext()
+    with without_values, torch.device("cuda" if BUILT_FOR_CUDA else "meta"):
+        network = build().train()
+        image = torch.empty(SAMPLES, input_channels, *patch_size)
+        with _autocast(enabled=mixed_precision):
+            kept, outputs = _saved_bytes(network, image)
     return TrainingMemory(
-        fixed=parameter_bytes(network) + (two - 2 * per_sample) + CONTEXT_BYTES,
-        per_sample=per_sample,
+        fixed=parameter_bytes(network) + CONTEXT_BYTES,
+        per_sample=kept // SAMPLES,
         outputs=outputs,
     )
 
@@ -75,7 +89,7 @@ def parameter_bytes(network: nn.Module) -> int:
     )
 
 
-def _saved_bytes(network: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:
+def _saved_bytes(network: nn.Module, image: torch.Tensor) -> tuple[int, int]:
     """Return the bytes kept for backward by a forward pass, and the number of outputs."""
     own = {_storage(tensor) for tensor in (*network.parameters(), *network.buffers())}
     kept: dict[int, torch.UntypedStorage] = {}
@@ -85,7 +99,6 @@ def _saved_bytes(network: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:
             kept[_storage(tensor)] = tensor.untyped_storage()
         return tensor
 
-    image = torch.empty(shape, device="meta")
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         outputs = network(image)
     count = len(outputs) if isinstance(outputs, list) else 1
@@ -93,5 +106,19 @@ def _saved_bytes(network: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def _storage(tensor: torch.Tensor) -> int:
-    # On ``meta`` all data pointers are zero, so a storage is known by its object's address.
+    # Tensors without values have no addresses, so a storage is known by that of its object.
     return tensor.untyped_storage()._cdata
+
+
+@contextmanager
+def _autocast(*, enabled: bool) -> Iterator[None]:
+    """Switch CUDA's autocast on; ``torch.autocast`` refuses to where there is no GPU."""
+    before = torch.is_autocast_enabled()
+    torch.set_autocast_enabled(enabled)
+    torch.autocast_increment_nesting()
+    try:
+        yield
+    finally:
+        if torch.autocast_decrement_nesting() == 0:
+            torch.clear_autocast_cache()
+        torch.set_autocast_enabled(before)

@@ -47,7 +47,7 @@ def choose_patch_and_batch(
         median_shape: Height and width of the median image in pixels.
         size_divisor: The patch's sides are multiples of it.
         min_size: The patch's sides are at least this.
-        measure: Measures the training memory for a patch.
+        measure: Measures the training memory for a patch; called once.
         target_gib: Memory that a training step may use, in GiB.
         pixels_in_dataset: Pixels of all training images together.
 
@@ -57,7 +57,9 @@ def choose_patch_and_batch(
     smallest = round_up(min_size, size_divisor)
     patch = [max(smallest, round_up(side, size_divisor)) for side in median_shape]
     target = int(target_gib * GIB)
-    memory = measure((patch[0], patch[1]))
+    whole = measure((patch[0], patch[1]))
+    pixels = patch[0] * patch[1]
+    memory = whole
     while memory.largest_batch(target) < SMALLEST_BATCH:
         axis = _axis_to_shrink(patch, median_shape, smallest)
         if axis is None:
@@ -68,7 +70,7 @@ def choose_patch_and_batch(
                 mend="give more memory, or choose a smaller network",
             )
         patch[axis] -= size_divisor
-        memory = measure((patch[0], patch[1]))
+        memory = whole.at_scale(patch[0] * patch[1] / pixels)
     covering = round(pixels_in_dataset * LARGEST_SHARE_OF_DATA / (patch[0] * patch[1]))
     batch = max(SMALLEST_BATCH, min(memory.largest_batch(target), covering))
     return PatchPlan((patch[0], patch[1]), batch, memory.total(batch), memory.outputs)

@@ -1,5 +1,6 @@
 """Training one fold, stopping it and going on."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -152,11 +153,14 @@ def test_a_killed_training_goes_on_where_it_stopped(fresh):
         "--epochs", "4", "--iterations", "2", "--device", "cpu", "--workspace", str(fresh.root),
     ]  # fmt: skip
     fold = fresh.folders.results / fresh.dataset.name / "RoSPERTrainer__RoSPERPlans__2d" / "fold_0"
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    # In a session of its own, so that the data-loading processes die with it.
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
     deadline = time.monotonic() + 120
     while not (fold / "checkpoint_latest.pth").is_file() and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
+    os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "Resuming from" in done.stdout

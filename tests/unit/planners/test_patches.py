@@ -60,4 +60,4 @@ def test_the_batch_never_falls_below_two():
 
 def test_a_network_that_cannot_fit_is_a_user_error():
     with pytest.raises(UserError, match="GiB"):
-        plan(measure=lambda patch: TrainingMemory(fixed=9 * GIB, per_sample=1, outputs=1))
+        plan(measure=lambda patch: TrainingMemory(fixed=9 * GIB, per_sample=10**6, outputs=1))
