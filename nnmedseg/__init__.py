@@ -66,7 +66,7 @@ def plan_and_preprocess(
         dataset: Number or name of a converted data set.
         trainers: Trainers to plan for (default: all, nnU-Net's own included).
         gpu_memory: Memory that a training step may use, in GiB.
-        working_size: Shorter side of the median natural image in pixels (default: at most 512).
+        working_size: Shorter side of the median natural image in pixels (default: at most 256).
         num_processes: Cases that are worked on at once (default: one a core).
         folders: Where data are kept.
 

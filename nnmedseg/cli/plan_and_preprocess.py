@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--working-size",
         type=_command.positive_int,
         metavar="PIXELS",
-        help="shorter side of the median photograph after preprocessing (default: at most 512)",
+        help="shorter side of the median photograph after preprocessing (default: at most 256)",
     )
     parser.add_argument(
         "--num-processes",

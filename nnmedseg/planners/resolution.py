@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from statistics import median
 
 NATURAL_IMAGE_SPACING = 999  # what nnU-Net's reader reports across the one slice of a 2D image
-DEFAULT_WORKING_SIZE = 512
+DEFAULT_WORKING_SIZE = 256  # at which the papers report
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def choose_working_resolution(
 
     Args:
         shapes: ``(1, H, W)`` of each image.
-        working_size: The shorter side in pixels, or ``None`` for 512 at most.
+        working_size: The shorter side in pixels, or ``None`` for 256 at most.
     """
     height = median(shape[1] for shape in shapes)
     width = median(shape[2] for shape in shapes)
