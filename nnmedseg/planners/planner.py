@@ -13,6 +13,7 @@ from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner
     ExperimentPlanner,
 )
 from nnunetv2.preprocessing.resampling.resample_torch import resample_torch_fornnunet
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import nn
 
 from nnmedseg.networks import get_network_class
@@ -94,6 +95,26 @@ class MedSegPlanner(ExperimentPlanner):
     ) -> tuple[Any, dict[str, Any]]:
         """Return nnU-Net's torch resampling: the same bilinear result as its default, faster."""
         return resample_torch_fornnunet, {"is_seg": False, "force_separate_z": False}
+
+    @staticmethod
+    def static_estimate_VRAM_usage(  # noqa: N802 - nnU-Net's name
+        patch_size: Sequence[int],
+        input_channels: int,
+        output_channels: int,
+        arch_class_name: str,
+        arch_kwargs: dict[str, Any],
+        arch_kwargs_req_import: Sequence[str],
+    ) -> float:
+        """Count feature-map values as nnU-Net does, which fails with ``nnUNet_n_proc_DA=0``."""
+        network = get_network_from_plans(
+            arch_class_name,
+            arch_kwargs,
+            arch_kwargs_req_import,
+            input_channels,
+            output_channels,
+            allow_init=False,
+        )
+        return network.compute_conv_feature_map_size(patch_size)
 
     def get_plans_for_configuration(
         self,

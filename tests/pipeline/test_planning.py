@@ -115,6 +115,12 @@ def test_another_resolution_leaves_the_first_one_in_place(fresh):
     assert configuration(fresh, "nnUNetPlans")["data_identifier"] == first.name
 
 
+def test_planning_works_where_data_are_loaded_by_one_process(fresh, monkeypatch):
+    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+    nnmedseg.plan_and_preprocess(2, trainers=["nnUNetTrainer"], folders=fresh.folders)
+    assert configuration(fresh, "nnUNetPlans")["batch_size"] >= 2
+
+
 def test_a_changed_split_is_refused(fresh):
     splits = read_json(fresh.dataset / "splits_final.json")
     write_json(splits[::-1], fresh.dataset / "splits_final.json")

@@ -33,6 +33,11 @@ SIGNATURES = {
     f"{PLANNER}.generate_data_identifier": "self configuration_name",
     f"{PLANNER}.get_plans_for_configuration": "self spacing median_shape data_identifier "
     "approximate_n_voxels_dataset _cache",
+    f"{PLANNER}.static_estimate_VRAM_usage": "patch_size input_channels output_channels "
+    "arch_class_name arch_kwargs arch_kwargs_req_import",
+    "nnunetv2.utilities.get_network_from_plans.get_network_from_plans": "arch_class_name "
+    "arch_kwargs arch_kwargs_req_import input_channels output_channels allow_init "
+    "deep_supervision",
     f"{PLANNER}.plan_experiment": "self",
     f"{PLANNER}.save_plans": "self plans",
     f"{PREDICTOR}.initialize_from_trained_model_folder": "self model_training_output_dir "
