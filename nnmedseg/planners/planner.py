@@ -97,7 +97,7 @@ class MedSegPlanner(ExperimentPlanner):
         return resample_torch_fornnunet, {"is_seg": False, "force_separate_z": False}
 
     @staticmethod
-    def static_estimate_VRAM_usage(  # noqa: N802 - nnU-Net's name
+    def static_estimate_VRAM_usage(  # noqa: N802, PLR0917 - nnU-Net's signature
         patch_size: Sequence[int],
         input_channels: int,
         output_channels: int,
