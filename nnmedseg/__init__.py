@@ -168,7 +168,7 @@ def predict(
     output: str | Path,
     model: str | Path,
     *,
-    folds: Sequence[int | str] = (0,),
+    folds: Sequence[int | str] | None = None,
     checkpoint: str = "final",
     device: str | None = None,
     mirroring: bool = True,
@@ -181,7 +181,7 @@ def predict(
         images: Folder of PNG, JPEG, BMP, TIFF or NIfTI images, or one image.
         output: Folder for the masks.
         model: Model folder ``Trainer__Plans__configuration``.
-        folds: Folds whose logits are averaged.
+        folds: Folds whose logits are averaged (default: all that are trained).
         checkpoint: ``"final"`` or ``"best"``.
         device: ``"cuda"``, ``"mps"`` or ``"cpu"`` (default: the first that is there).
         mirroring: Average over mirrored copies of each image, as nnU-Net does.
