@@ -26,6 +26,26 @@ def new_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def add_num_processes(parser: argparse.ArgumentParser) -> None:
+    """Add ``--num-processes``."""
+    parser.add_argument(
+        "--num-processes",
+        type=positive_int,
+        metavar="N",
+        help="cases that are worked on at once (default: one a core)",
+    )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add ``--device``, which nnU-Net's commands spell with one dash."""
+    parser.add_argument(
+        "-device",
+        "--device",
+        choices=("cuda", "cpu", "mps"),
+        help="where the network runs (default: the first of cuda, mps, cpu that is there)",
+    )
+
+
 def run(
     parser: argparse.ArgumentParser,
     command: Callable[[argparse.Namespace], int | None],

@@ -29,12 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="ID",
         help="number of the converted data set (default: see --list)",
     )
-    parser.add_argument(
-        "--num-processes",
-        type=_command.positive_int,
-        metavar="N",
-        help="cases that are worked on at once (default: one a core)",
-    )
+    _command.add_num_processes(parser)
     parser.add_argument(
         "--overwrite", action="store_true", help="replace a data set made from other files"
     )

@@ -25,12 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=DEFAULT_WORKSPACE,
         help=f"folder for everything the demo writes (default: ./{DEFAULT_WORKSPACE})",
     )
-    parser.add_argument(
-        "-device",
-        "--device",
-        choices=("cuda", "cpu", "mps"),
-        help="where to train (default: the first of cuda, mps, cpu that is there)",
-    )
+    _command.add_device(parser)
     return _command.run(parser, _run, arguments)
 
 

@@ -39,12 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="PIXELS",
         help="shorter side of the median photograph after preprocessing (default: at most 256)",
     )
-    parser.add_argument(
-        "--num-processes",
-        type=_command.positive_int,
-        metavar="N",
-        help="cases that are worked on at once (default: one a core)",
-    )
+    _command.add_num_processes(parser)
     return _command.run(parser, _run, arguments)
 
 

@@ -52,12 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="predict each image once instead of in four mirrored copies",
     )
     parser.add_argument("--overwrite", action="store_true", help="predict completed images again")
-    parser.add_argument(
-        "-device",
-        "--device",
-        choices=("cuda", "cpu", "mps"),
-        help="where to predict (default: the first of cuda, mps, cpu that is there)",
-    )
+    _command.add_device(parser)
     return _command.run(parser, _run, arguments)
 
 

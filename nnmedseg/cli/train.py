@@ -28,12 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-p", "--plans", help="plans (default: the trainer's own)")
     _add_recipe_options(parser)
     parser.add_argument("--seed", type=int, help="make the run repeatable; loads data in 1 process")
-    parser.add_argument(
-        "-device",
-        "--device",
-        choices=("cuda", "cpu", "mps"),
-        help="where to train (default: the first of cuda, mps, cpu that is there)",
-    )
+    _command.add_device(parser)
     parser.add_argument(
         "--overwrite", action="store_true", help="delete an earlier run of this fold"
     )

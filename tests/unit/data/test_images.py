@@ -16,12 +16,10 @@ from PIL import Image
 from skimage import io as skimage_io
 
 from nnmedseg.data.images import (
-    encode_png,
     image_size,
     read_image,
     read_mask,
     to_rgb,
-    write_png,
 )
 from nnmedseg.errors import DataError
 
@@ -378,26 +376,3 @@ def test_masks_of_public_data_sets_agree_with_an_independent_reading(pattern, fo
         values = skimage_io.imread(path)
         values = values if values.ndim == 2 else values[..., 0]
         assert np.array_equal(read_mask(path).pixels, foreground(values)), path.name
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (1, 1, 3), (7, 5), (5, 7, 3), (300, 200, 3)])
-def test_written_png_is_read_back_exactly_by_other_readers(shape):
-    image = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
-    content = encode_png(image)
-    assert np.array_equal(imagecodecs.png_decode(content).reshape(shape), image)
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(content))), image)
-
-
-def test_png_of_a_photograph_is_exact_on_a_view(photo, tmp_path):
-    view = photo[::-1, ::2]
-    write_png(view, tmp_path / "image.png")
-    assert np.array_equal(skimage_io.imread(tmp_path / "image.png"), view)
-
-
-def test_a_png_that_cannot_be_written_leaves_nothing(photo, tmp_path):
-    with pytest.raises(ValueError, match="uint8"):
-        write_png(photo.astype(np.float32), tmp_path / "image.png")
-    (tmp_path / "folder.png").mkdir()
-    with pytest.raises(OSError, match="folder"):
-        write_png(photo, tmp_path / "folder.png")
-    assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]
