@@ -16,9 +16,13 @@ class SegmentationNetwork(nn.Module):
     A subclass is built as ``Network(input_channels, num_classes, *, deep_supervision=True, ...)``
     and passes to this constructor what it was given. Called with an image ``(B, input_channels,
     H, W)`` it returns logits ``(B, num_classes, H, W)``, or, while ``deep_supervision`` is on, a
-    list of them, finest first; the first is the same either way.
+    list of them, finest first; the first is the same either way. A network that has only one output
+    always returns the tensor.
 
     Attributes:
+        auxiliary_outputs: Names of the outputs at the end of the list that are not class logits but
+            one auxiliary logit each, ``(B, 1, H, W)`` (ConDSeg's foreground, for one); they are
+            for the paper's own loss.
         size_divisor: Height and width must be multiples of it.
         min_size: The smallest height and width in pixels.
         input_channels: Channels of the image.
@@ -30,6 +34,7 @@ class SegmentationNetwork(nn.Module):
 
     size_divisor: ClassVar[int] = 1
     min_size: ClassVar[int] = 1
+    auxiliary_outputs: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,

@@ -5,6 +5,34 @@ A further paper is one file here that calls `register_importer`, and one line th
 
 from nnmedseg.weights import rosper
 from nnmedseg.weights._classes import to_two_classes
-from nnmedseg.weights._importer import Importer, from_reference, register_importer
+from nnmedseg.weights._encoder import (
+    EncoderReport,
+    EncoderWeights,
+    load_encoder_weights,
+    register_encoder_weights,
+)
+from nnmedseg.weights._files import read_checkpoint
+from nnmedseg.weights._importer import (
+    PROFILER_COUNTERS,
+    Imported,
+    Importer,
+    from_reference,
+    import_reference,
+    register_importer,
+)
 
-__all__ = ["Importer", "from_reference", "register_importer", "rosper", "to_two_classes"]
+__all__ = [
+    "PROFILER_COUNTERS",
+    "EncoderReport",
+    "EncoderWeights",
+    "Imported",
+    "Importer",
+    "from_reference",
+    "import_reference",
+    "load_encoder_weights",
+    "read_checkpoint",
+    "register_encoder_weights",
+    "register_importer",
+    "rosper",
+    "to_two_classes",
+]

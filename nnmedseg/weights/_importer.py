@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,12 @@ from torch import Tensor
 from nnmedseg.errors import NotFoundError, WeightsError, list_some
 from nnmedseg.networks import SegmentationNetwork, create_network
 
-_WRAPPERS = ("model_state_dict", "state_dict")
+_log = logging.getLogger(__name__)
+
+_WRAPPERS = ("model_state_dict", "state_dict", "model")
+
+PROFILER_COUNTERS = (r"(^|\.)total_(ops|params)$", "counters of the profiler thop")
+"""What thop leaves in every module that it has no rule for."""
 
 
 @dataclass(frozen=True)
@@ -28,22 +35,23 @@ class Importer:
             as an entry that is missing.
         renames: Pairs of a regular expression and its replacement, applied in order to each of
             the authors' names; together they give our name.
-        ignorable: Regular expressions of the authors' entries that no network needs.
+        ignorable: Pairs of a regular expression of the authors' entries that no network needs and
+            what they are, which is reported.
+        transform: Changes entries before anything is read from them; called with the state dict
+            (a copy, to be changed freely) and the options named in ``import_options``.
+        import_options: Options of `from_reference` that are for ``transform``, not the network.
     """
 
     network: str
     arguments: Callable[[Mapping[str, Tensor]], dict[str, Any]]
     renames: tuple[tuple[str, str], ...]
-    ignorable: tuple[str, ...] = field(default=())
+    ignorable: tuple[tuple[str, str], ...] = (PROFILER_COUNTERS,)
+    transform: Callable[..., dict[str, Tensor]] | None = None
+    import_options: tuple[str, ...] = ()
 
-    def needed(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The entries that are not ignorable."""
-        patterns = [re.compile(pattern) for pattern in self.ignorable]
-        return {
-            name: value
-            for name, value in state.items()
-            if not any(pattern.search(name) for pattern in patterns)
-        }
+    def reason_to_ignore(self, name: str) -> str | None:
+        """What an entry is that no network needs; ``None`` for one that is needed."""
+        return next((what for pattern, what in self.ignorable if re.search(pattern, name)), None)
 
     def our_name(self, name: str) -> str:
         """Our name of one of the authors' entries."""
@@ -61,14 +69,27 @@ def register_importer(importer: Importer) -> Importer:
     return importer
 
 
+@dataclass(frozen=True)
+class Imported:
+    """A network with the authors' weights.
+
+    Attributes:
+        network: In ``eval()``, with deep supervision on.
+        ignored: The authors' entries that no network needs, by what they are.
+    """
+
+    network: SegmentationNetwork
+    ignored: Mapping[str, list[str]]
+
+
 def from_reference(name: str, state_dict: Mapping[str, Any], **options: Any) -> SegmentationNetwork:
     """Build the network that a checkpoint of the authors belongs to, and load it strictly.
 
     Args:
         name: The network's registered name.
         state_dict: Tensors or NumPy arrays by the authors' names; also a dictionary that holds
-            such a state dict as ``model_state_dict`` or ``state_dict``, and names that start with
-            ``module.``.
+            such a state dict as ``model_state_dict``, ``state_dict`` or ``model``, and names that
+            start with ``module.``.
         **options: Options of the network that shapes do not tell; they override what is read.
 
     Returns:
@@ -78,13 +99,17 @@ def from_reference(name: str, state_dict: Mapping[str, Any], **options: Any) -> 
         NotFoundError: There is no importer for this network.
         WeightsError: Entries are missing, left over or of a wrong shape; all of them are listed.
     """
-    if name not in _importers:
-        raise NotFoundError(
-            f"There is no importer of the authors' checkpoints for {name!r}",
-            mend=f"use one of {', '.join(sorted(_importers))}",
-        )
-    importer = _importers[name]
-    state = importer.needed(_unwrapped(state_dict))
+    return import_reference(name, state_dict, **options).network
+
+
+def import_reference(name: str, state_dict: Mapping[str, Any], **options: Any) -> Imported:
+    """As `from_reference`, and say which entries of the checkpoint were ignored."""
+    importer = find_importer(name)
+    state = unwrapped(state_dict)
+    if importer.transform is not None:
+        own = {key: options.pop(key) for key in importer.import_options if key in options}
+        state = importer.transform(state, **own)
+    state, ignored = _sorted_out(importer, state)
     try:
         arguments = importer.arguments(state) | {"deep_supervision": True} | options
     except KeyError as error:
@@ -95,13 +120,41 @@ def from_reference(name: str, state_dict: Mapping[str, Any], **options: Any) -> 
         ) from error
     network = create_network(name, **arguments)
     _load_strictly(network, {entry: importer.our_name(entry) for entry in state}, state)
-    return network.eval()
+    return Imported(network.eval(), ignored)
 
 
-def _unwrapped(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
+def find_importer(name: str) -> Importer:
+    """The importer of a network; raises NotFoundError when there is none."""
+    if name not in _importers:
+        raise NotFoundError(
+            f"There is no importer of the authors' checkpoints for {name!r}",
+            mend=f"use one of {', '.join(sorted(_importers))}",
+        )
+    return _importers[name]
+
+
+def _sorted_out(
+    importer: Importer, state: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
+    """The entries that are needed, and those that are not by what they are."""
+    needed: dict[str, Tensor] = {}
+    ignored: dict[str, list[str]] = defaultdict(list)
+    for name, value in state.items():
+        reason = importer.reason_to_ignore(name)
+        if reason is None:
+            needed[name] = value
+        else:
+            ignored[reason].append(name)
+    for reason, names in ignored.items():
+        _log.info("ignored %d entries of the checkpoint: %s", len(names), reason)
+    return needed, dict(ignored)
+
+
+def unwrapped(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, out of the dictionaries and prefixes that savers add."""
     for wrapper in _WRAPPERS:
         if isinstance(state_dict.get(wrapper), Mapping):
-            return _unwrapped(state_dict[wrapper])
+            return unwrapped(state_dict[wrapper])
     return {
         name.removeprefix("module."): torch.from_numpy(np.array(value))
         if isinstance(value, np.ndarray | np.generic)

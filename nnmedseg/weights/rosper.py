@@ -68,11 +68,4 @@ def _arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
-IMPORTER = register_importer(
-    Importer(
-        network="rosper",
-        arguments=_arguments,
-        renames=_RENAMES,
-        ignorable=(r"(^|\.)total_(ops|params)$",),
-    )
-)
+IMPORTER = register_importer(Importer(network="rosper", arguments=_arguments, renames=_RENAMES))
