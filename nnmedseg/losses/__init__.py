@@ -3,7 +3,16 @@
 A further paper is one file that registers its loss, and one line here that imports it.
 """
 
-from nnmedseg.losses import pooled
+from nnmedseg.losses import asc, pooled, rosper
 from nnmedseg.losses._registry import Form, create_loss, list_losses, loss_forms, register_loss
 
-__all__ = ["Form", "create_loss", "list_losses", "loss_forms", "pooled", "register_loss"]
+__all__ = [
+    "Form",
+    "asc",
+    "create_loss",
+    "list_losses",
+    "loss_forms",
+    "pooled",
+    "register_loss",
+    "rosper",
+]

@@ -3,7 +3,7 @@
 A new network is one file that registers its class, and one line here that imports it.
 """
 
-from nnmedseg.networks import rosper
+from nnmedseg.networks import asc, rosper
 from nnmedseg.networks._base import SegmentationNetwork
 from nnmedseg.networks._registry import (
     NetworkFacts,
@@ -18,6 +18,7 @@ from nnmedseg.networks._registry import (
 __all__ = [
     "NetworkFacts",
     "SegmentationNetwork",
+    "asc",
     "create_network",
     "get_network_class",
     "list_networks",

@@ -13,10 +13,10 @@ What differs from the authors' code:
 - Image channels and classes are free; deep supervision can be switched off.
 - The four channel groups of a PMM go through their one Mamba block together, stacked along the
   batch, instead of one after the other: the same numbers up to rounding.
-- A head projects the small map before it enlarges it: the same up to rounding.
+- Heads and connections project the small map before they enlarge it: the same up to rounding.
 - Their encoder names a class that does not exist; SPM is meant (the published number of
   parameters fits to the last digit).
-- Unused layers and arguments (a fifth width, a fifth scale factor) are left out.
+- Unused layers and arguments (a fifth scale factor, for one) are left out.
 
 Height and width are multiples of 16. Training needs a batch of at least two, because CPB
 normalises one value a channel and sample over the batch; evaluation does not.
@@ -24,68 +24,43 @@ normalises one value a channel and sample over the batch; evaluation does not.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nnmedseg.networks._base import SegmentationNetwork
 from nnmedseg.networks._registry import NetworkFacts, register_network
+from nnmedseg.networks._u_shaped import UShapedNetwork
+from nnmedseg.networks.layers.convolution import (
+    conv_norm,
+    convolutional_feed_forward,
+    depthwise_norm,
+)
 from nnmedseg.networks.layers.deformable import DeformableDepthwiseConv2d
-from nnmedseg.networks.layers.depthwise import DepthwiseConv2d
-from nnmedseg.networks.layers.mamba import MambaBlock
+from nnmedseg.networks.layers.gates import ChannelGate, SpatialGate
+from nnmedseg.networks.layers.mamba import GroupedMamba
+from nnmedseg.networks.layers.multi_scale import MultiScaleBranches
+from nnmedseg.networks.layers.resampling import enlarge
 
 
-def _conv_norm(in_channels: int, out_channels: int, kernel_size: int = 1) -> nn.Sequential:
-    conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
-    return nn.Sequential(conv, nn.BatchNorm2d(out_channels))
-
-
-def _depthwise_norm(channels: int, kernel_size: int | tuple[int, int]) -> nn.Sequential:
-    return nn.Sequential(DepthwiseConv2d(channels, kernel_size), nn.BatchNorm2d(channels))
-
-
-def _enlarge(x: Tensor, factor: int = 2) -> Tensor:
-    if factor == 1:
-        return x
-    return functional.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=True)
-
-
-class CPB(nn.Module):
+class CPB(ChannelGate):
     """Channel-prior block: weighs the channels by their global maximum and mean."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.gate = nn.Sequential(
-            *_conv_norm(channels, channels), nn.GELU(), *_conv_norm(channels, channels)
-        )
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, H, W)`` to the same; in training the batch must hold two samples or more."""
-        pooled = x.amax(dim=(2, 3), keepdim=True) + x.mean(dim=(2, 3), keepdim=True)
-        return torch.sigmoid(self.gate(pooled)) * x
+        return super().forward(x) * x
 
 
-class SPB(nn.Module):
+class SPB(SpatialGate):
     """Space-prior block: weighs the pixels by their neighbourhood's mean and maximum."""
 
     def __init__(self, channels: int):
-        super().__init__()
-        half = channels // 2
-        self.average = nn.Sequential(
-            nn.AvgPool2d(3, 1, 1), *_conv_norm(channels, half), nn.GELU(), *_conv_norm(half, half)
-        )
-        self.maximum = nn.Sequential(
-            nn.MaxPool2d(3, 1, 1), *_conv_norm(channels, half), nn.GELU(), *_conv_norm(half, half)
-        )
-        self.gate = _conv_norm(channels, 1, 7)
+        super().__init__(channels, channels // 2, channels // 2)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, H, W)`` to the same."""
-        gate = self.gate(torch.cat([self.average(x), self.maximum(x)], dim=1))
-        return torch.sigmoid(gate) * x
+        return super().forward(x) * x
 
 
 class SPM(nn.Module):
@@ -95,7 +70,7 @@ class SPM(nn.Module):
         super().__init__()
         self.cpb = CPB(channels)
         self.spb = SPB(channels)
-        self.generator = _conv_norm(channels, 1)
+        self.generator = conv_norm(channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, H, W)`` to a prompt ``(B, 1, H, W)``."""
@@ -105,30 +80,18 @@ class SPM(nn.Module):
 class PMM(nn.Module):
     """Parallel Mamba module: one Mamba block for four groups of channels, then convolutions."""
 
-    groups = 4
-
     def __init__(self, channels: int, *, d_state: int, d_conv: int, expand: int):
         super().__init__()
         self.norm = nn.LayerNorm(channels)
-        self.mamba = MambaBlock(
-            channels // self.groups, d_state=d_state, d_conv=d_conv, expand=expand
-        )
+        self.mamba = GroupedMamba(channels, d_state=d_state, d_conv=d_conv, expand=expand)
         self.batch_norm = nn.BatchNorm2d(channels)
-        self.feed_forward = nn.Sequential(
-            nn.Conv2d(channels, channels, 1),
-            DepthwiseConv2d(channels, 7),
-            nn.GELU(),
-            nn.Conv2d(channels, channels, 1),
-        )
+        self.feed_forward = convolutional_feed_forward(channels)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``(B, C, H, W)`` to two maps of that shape: Mamba's features, and these fed forward."""
         batch, channels, height, width = x.shape
         tokens = self.norm(x.permute(0, 2, 3, 1).reshape(batch, height * width, channels))
-        grouped = torch.cat(tokens.chunk(self.groups, dim=-1))
-        grouped = self.mamba(grouped) + grouped
-        tokens = torch.cat(grouped.chunk(self.groups), dim=-1)
-        maps = tokens.view(batch, height, width, channels).permute(0, 3, 1, 2)
+        maps = self.mamba(tokens).view(batch, height, width, channels).permute(0, 3, 1, 2)
         features = self.batch_norm(maps)
         return features, self.feed_forward(features)
 
@@ -155,7 +118,7 @@ class SPE(nn.Module):
     ):
         super().__init__()
         self.pool = nn.MaxPool2d(2) if pool else nn.Identity()
-        self.conv = nn.Sequential(*_conv_norm(in_channels, channels, 3), nn.ReLU())
+        self.conv = nn.Sequential(*conv_norm(in_channels, channels, 3), nn.ReLU())
         self.pmm = PMM(channels, d_state=d_state, d_conv=d_conv, expand=expand)
         self.prompt_before = SPM(channels)
         self.prompt_after = SPM(channels)
@@ -167,32 +130,29 @@ class SPE(nn.Module):
         return output + self.prompt_before(x) + self.prompt_after(features)
 
 
-class MSFE(nn.Module):
+class MSFE(MultiScaleBranches):
     """Multi-scale feature extraction (MSEA in the figure): eight depthwise branches, fused.
 
     Four kernels at the map's own scale, two at twice and two at half of it.
     """
 
     def __init__(self, channels: int):
-        super().__init__()
-        self.same = nn.ModuleList(self._branch(channels, size) for size in (3, 7, 11, 15))
-        self.enlarged = nn.ModuleList(self._branch(channels, size) for size in (3, 11))
-        self.reduced = nn.ModuleList(self._branch(channels, size) for size in (3, 11))
-        self.fuse = _conv_norm(8 * channels, channels)
+        super().__init__(
+            same=(self._branch(channels, size) for size in (3, 7, 11, 15)),
+            enlarged=(self._branch(channels, size) for size in (3, 11)),
+            reduced=(self._branch(channels, size) for size in (3, 11)),
+        )
+        self.fuse = conv_norm(8 * channels, channels)
 
     @staticmethod
     def _branch(channels: int, kernel_size: int) -> nn.Sequential:
         return nn.Sequential(
-            *_depthwise_norm(channels, kernel_size), nn.ReLU(), *_conv_norm(channels, channels)
+            *depthwise_norm(channels, kernel_size), nn.ReLU(), *conv_norm(channels, channels)
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, H, W)`` to the same; height and width are even."""
-        large, small = _enlarge(x), functional.max_pool2d(x, 2)
-        maps = [branch(x) for branch in self.same]
-        maps += [functional.max_pool2d(branch(large), 2) for branch in self.enlarged]
-        maps += [_enlarge(branch(small)) for branch in self.reduced]
-        return self.fuse(torch.cat(maps, dim=1))
+        return self.fuse(super().forward(x))
 
 
 class NSB(nn.Module):
@@ -200,8 +160,8 @@ class NSB(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.context = _depthwise_norm(channels, 15)
-        self.gate = _conv_norm(channels, channels)
+        self.context = depthwise_norm(channels, 15)
+        self.gate = conv_norm(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, H, W)`` to the same."""
@@ -215,12 +175,12 @@ class DADCB(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.horizontal = _depthwise_norm(channels, (1, 15))
-        self.vertical = _depthwise_norm(channels, (15, 1))
-        self.local = _depthwise_norm(channels, 3)
-        self.offset = _conv_norm(channels, 18)
+        self.horizontal = depthwise_norm(channels, (1, 15))
+        self.vertical = depthwise_norm(channels, (15, 1))
+        self.local = depthwise_norm(channels, 3)
+        self.offset = conv_norm(channels, 18)
         self.deformable = DeformableDepthwiseConv2d(channels)
-        self.fuse = _conv_norm(channels, channels)
+        self.fuse = conv_norm(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, H, W)`` to the same."""
@@ -236,7 +196,7 @@ class DCT(nn.Module):
         super().__init__()
         self.dadcb = DADCB(channels)
         self.nsb = NSB(channels)
-        self.fuse = _conv_norm(2 * channels, channels)
+        self.fuse = conv_norm(2 * channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, H, W)`` to the same."""
@@ -261,24 +221,12 @@ class Connect(nn.Module):
 
     def __init__(self, below: int, channels: int):
         super().__init__()
-        self.project = _conv_norm(below, channels)
+        self.project = conv_norm(below, channels)
 
     def forward(self, encoded: Tensor, decoded: Tensor) -> Tensor:
         """``(B, channels, H, W)`` and ``(B, below, H/2, W/2)`` to ``(B, channels, H, W)``."""
-        return encoded + self.project(_enlarge(decoded))
-
-
-class PH(nn.Module):
-    """Prediction head: logits of a decoder stage, enlarged to the image's size."""
-
-    def __init__(self, channels: int, num_classes: int, scale: int):
-        super().__init__()
-        self.scale = scale
-        self.project = nn.Conv2d(channels, num_classes, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``(B, C, H, W)`` to ``(B, num_classes, scale * H, scale * W)``."""
-        return _enlarge(self.project(x), self.scale)
+        conv, norm = self.project
+        return encoded + norm(enlarge(conv(decoded)))
 
 
 @register_network(
@@ -291,7 +239,7 @@ class PH(nn.Module):
         licence="Apache-2.0",
     ),
 )
-class RoSPERNet(SegmentationNetwork):
+class RoSPERNet(UShapedNetwork):
     """RoSPER-Net; see the module's text and `SegmentationNetwork`.
 
     Args:
@@ -304,8 +252,7 @@ class RoSPERNet(SegmentationNetwork):
         expand: Their inner width over their width.
     """
 
-    size_divisor = 16
-    min_size = 16
+    encoder_stage, decoder_stage, connection = SPE, CSED, Connect
 
     def __init__(
         self,
@@ -318,48 +265,12 @@ class RoSPERNet(SegmentationNetwork):
         d_conv: int = 4,
         expand: int = 2,
     ):
-        widths = list(widths)
-        mamba = {"d_state": d_state, "d_conv": d_conv, "expand": expand}
         super().__init__(
             input_channels,
             num_classes,
             deep_supervision=deep_supervision,
-            options={"widths": widths, **mamba},
+            widths=widths,
+            d_state=d_state,
+            d_conv=d_conv,
+            expand=expand,
         )
-        before = [input_channels, *widths[:-1]]
-        self.encoder = nn.ModuleList(
-            SPE(below, width, pool=stage > 0, **mamba)
-            for stage, (below, width) in enumerate(zip(before, widths, strict=True))
-        )
-        self.decoder = nn.ModuleList(CSED(width) for width in widths)
-        self.connect = nn.ModuleList(
-            Connect(below, width) for width, below in itertools.pairwise(widths)
-        )
-        self.heads = nn.ModuleList(
-            PH(width, num_classes, 2**stage) for stage, width in enumerate(widths)
-        )
-
-    def forward(self, image: Tensor) -> Tensor | list[Tensor]:
-        """Segment images ``(B, input_channels, H, W)``.
-
-        Returns:
-            Logits ``(B, num_classes, H, W)``, or with deep supervision a list of four, all at
-            full size, finest first.
-
-        Raises:
-            SizeError: Height or width is not a multiple of 16.
-        """
-        x = self.prepare(image)
-        encoded = []
-        for stage in self.encoder:
-            x = stage(x)
-            encoded.append(x)
-        decoded = [self.decoder[-1](x)]
-        for skip, connect, stage in zip(
-            encoded[-2::-1], reversed(self.connect), reversed(self.decoder[:-1]), strict=True
-        ):
-            decoded.append(stage(connect(skip, decoded[-1])))
-        decoded.reverse()
-        if not self.deep_supervision:
-            return self.heads[0](decoded[0])
-        return [head(x) for head, x in zip(self.heads, decoded, strict=True)]

@@ -87,3 +87,27 @@ class MambaBlock(nn.Module):
                 dt_softplus=True,
             )
         return cast(Tensor, out)
+
+
+class GroupedMamba(MambaBlock):
+    """One Mamba block for several groups of channels, each group added to its input.
+
+    The groups go through the block together, stacked along the batch.
+
+    Args:
+        channels: Channels of all groups, a multiple of ``groups``.
+        groups: Into how many equal groups the channels fall, in their order.
+        d_state, d_conv, expand: See `MambaBlock`.
+    """
+
+    def __init__(
+        self, channels: int, *, groups: int = 4, d_state: int = 16, d_conv: int = 4, expand: int = 2
+    ):
+        super().__init__(channels // groups, d_state=d_state, d_conv=d_conv, expand=expand)
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map tokens ``(B, L, channels)`` to tokens of the same shape."""
+        grouped = torch.cat(x.chunk(self.groups, dim=-1))
+        grouped = super().forward(grouped) + grouped
+        return torch.cat(grouped.chunk(self.groups), dim=-1)
