@@ -3,13 +3,14 @@
 A further paper is one file that registers its loss, and one line here that imports it.
 """
 
-from nnmedseg.losses import asc, pooled, rosper
+from nnmedseg.losses import asc, heteromedseg, pooled, rosper
 from nnmedseg.losses._registry import Form, create_loss, list_losses, loss_forms, register_loss
 
 __all__ = [
     "Form",
     "asc",
     "create_loss",
+    "heteromedseg",
     "list_losses",
     "loss_forms",
     "pooled",

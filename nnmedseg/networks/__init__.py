@@ -3,7 +3,7 @@
 A new network is one file that registers its class, and one line here that imports it.
 """
 
-from nnmedseg.networks import asc, rosper
+from nnmedseg.networks import asc, heteromedseg, rosper
 from nnmedseg.networks._base import SegmentationNetwork
 from nnmedseg.networks._registry import (
     NetworkFacts,
@@ -21,6 +21,7 @@ __all__ = [
     "asc",
     "create_network",
     "get_network_class",
+    "heteromedseg",
     "list_networks",
     "network_facts",
     "network_options",

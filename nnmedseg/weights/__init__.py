@@ -3,7 +3,7 @@
 A further paper is one file here that calls `register_importer`, and one line that imports it.
 """
 
-from nnmedseg.weights import asc, rosper
+from nnmedseg.weights import asc, heteromedseg, rosper
 from nnmedseg.weights._classes import to_two_classes
 from nnmedseg.weights._encoder import (
     EncoderReport,
@@ -29,6 +29,7 @@ __all__ = [
     "Importer",
     "asc",
     "from_reference",
+    "heteromedseg",
     "import_reference",
     "load_encoder_weights",
     "read_checkpoint",
