@@ -43,13 +43,13 @@ def causal_ssd(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor
         D: Weights of the skip from ``x`` to the output ``(H,)``.
 
     Returns:
-        ``y`` ``(B, L, H, P)`` in the type of ``x``.
+        ``y`` ``(B, L, H, P)`` in float32 (float64), as sums over thousands of tokens are too large
+        for half precision.
     """
     wide = at_least_float32(x.dtype)
     with without_autocast(x.device.type):
-        x_wide, dt, A, B, C, D = (tensor.to(wide) for tensor in (x, dt, A, B, C, D))
-        y = _by_group(x_wide, dt, A, B, C) + D.unsqueeze(-1) * x_wide
-    return y.to(x.dtype)
+        x, dt, A, B, C, D = (tensor.to(wide) for tensor in (x, dt, A, B, C, D))
+        return torch.addcmul(_by_group(x, dt, A, B, C), D.unsqueeze(-1), x)
 
 
 def bidirectional_ssd(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
@@ -75,12 +75,11 @@ def noncausal_ssd(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Ten
     """
     wide = at_least_float32(x.dtype)
     with without_autocast(x.device.type):
-        x_wide, dt, A, B, C, D = (tensor.to(wide) for tensor in (x, dt, A, B, C, D))
-        weighted = (x_wide * (-dt * A).unsqueeze(-1)).flatten(2)
+        x, dt, A, B, C, D = (tensor.to(wide) for tensor in (x, dt, A, B, C, D))
+        weighted = (x * (-dt * A).unsqueeze(-1)).flatten(2)
         state = B.squeeze(2).transpose(1, 2) @ weighted
-        skip = (x_wide * D.unsqueeze(-1)).flatten(2)
-        y = torch.baddbmm(skip, C.squeeze(2), state)
-    return y.view(x.shape).to(x.dtype)
+        skip = (x * D.unsqueeze(-1)).flatten(2)
+        return torch.baddbmm(skip, C.squeeze(2), state).view(x.shape)
 
 
 def _second_half_reversed(tokens: Tensor) -> Tensor:

@@ -68,9 +68,12 @@ _RENAMES = (
 def _without_prefix(state: dict[str, Tensor], *, bottleneck: bool = False) -> dict[str, Tensor]:
     """Drop the wrapper's prefix; with ``bottleneck`` keep the stage that is otherwise ignored."""
     bare = {name.removeprefix(_PREFIX): value for name, value in state.items()}
-    if bottleneck:
-        return {re.sub(r"^stages\.3\.", "bottleneck.", name): v for name, v in bare.items()}
-    return bare
+    return {_kept(name): value for name, value in bare.items()} if bottleneck else bare
+
+
+def _kept(name: str) -> str:
+    """Another name for the entries of the unused stage, under which they are not ignored."""
+    return re.sub(_UNUSED_STAGE[0], "bottleneck.", name)
 
 
 def _depth(state: Mapping[str, Tensor], blocks: str) -> int:
@@ -111,9 +114,7 @@ IMPORTER = register_importer(
     )
 )
 
-_SHARED_WITH_BIFORMER = re.compile(
-    r"^downsample_layers\.|^(stages\.\d+|bottleneck)\.\d+\.norm[12]\."
-)
+_SHARED_WITH_BIFORMER = re.compile(r"^downsample_layers\.|^stages\.\d+\.\d+\.norm[12]\.")
 _FIRST_CONVOLUTION = "stem.0.weight"
 
 
@@ -121,18 +122,20 @@ def _load_biformer(network: SegmentationNetwork, state: Mapping[str, Tensor]) ->
     """Load what BiFormer-Base shares with a `HeteroMedSeg`.
 
     All convolutions down to stride 32 must be there and fit; of the layer norms, those that both
-    have are loaded. The first convolution is left as it is where its image does not have the three
+    have are loaded. The first convolution is left as it is where it does not have the three
     channels of ImageNet. Of the 67 entries that the authors load, 8 belong to the stage that is
     never run: 59 are loaded where the network was built without it.
     """
     network = cast(HeteroMedSeg, network)
     wanted = network.state_dict()
-    theirs = _without_prefix(dict(state), bottleneck=network.bottleneck is not None)
-    our_names = {n: IMPORTER.our_name(n) for n in theirs if _SHARED_WITH_BIFORMER.match(n)}
+    shared = [name for name in state if _SHARED_WITH_BIFORMER.match(name)]
+    if network.bottleneck is not None:
+        our_names = {name: IMPORTER.our_name(_kept(name)) for name in shared}
+    else:
+        our_names = {name: IMPORTER.our_name(name) for name in shared}
     if network.stem_channels != 3:
-        our_names = {n: ours for n, ours in our_names.items() if ours != _FIRST_CONVOLUTION}
         wanted.pop(_FIRST_CONVOLUTION)
-    found = {ours: theirs[name] for name, ours in our_names.items() if ours in wanted}
+    found = {ours: state[name] for name, ours in our_names.items() if ours in wanted}
     needed = [name for name in wanted if name.startswith(("stem.", "downsample."))]
     missing = [name for name in needed if name not in found]
     wrong = [name for name, value in found.items() if value.shape != wanted[name].shape]
@@ -144,7 +147,7 @@ def _load_biformer(network: SegmentationNetwork, state: Mapping[str, Tensor]) ->
             mend=f"use {_describe(network)}, and the widths of the paper",
         )
     network.load_state_dict(found, strict=False)
-    ignored = [name for name in theirs if our_names.get(name) not in found]
+    ignored = [name for name in state if our_names.get(name) not in found]
     return EncoderReport(loaded=sorted(found), ignored=sorted(ignored))
 
 

@@ -43,16 +43,16 @@ class BRA(nn.Module):
             Tokens ``(B, H, W, C)``.
         """
         height, width, channels = x.shape[1:]
-        x = _padded(x, regions)
-        tokens = _cut(x, regions)
+        x = pad_to_regions(x, regions)
+        tokens = cut_regions(x, regions)
         weights = self.qkv.weight.split([channels, 2 * channels])
         biases = self.qkv.bias.split([channels, 2 * channels])
         query = functional.linear(tokens, weights[0], biases[0])
         key_value = functional.linear(tokens, weights[1], biases[1])
         attended = self._attend(query, key_value, self.choose(tokens))
         grid = x.shape[1:3]
-        value = _joined(key_value[..., channels:], regions, grid)
-        out = _joined(attended, regions, grid) + self.local_enhancement(value)
+        value = join_regions(key_value[..., channels:], regions, grid)
+        out = join_regions(attended, regions, grid) + self.local_enhancement(value)
         return self.out_proj(_cropped(out, height, width))
 
     @torch.no_grad()
@@ -132,25 +132,26 @@ class BRABlock(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
-def _padded(x: Tensor, regions: tuple[int, int]) -> Tensor:
+def pad_to_regions(x: Tensor, regions: tuple[int, int]) -> Tensor:
+    """Add zeros below and to the right of a grid ``(B, H, W, C)`` until the regions divide it."""
     bottom, right = (-side % count for side, count in zip(x.shape[1:3], regions, strict=True))
     return functional.pad(x, (0, 0, 0, right, 0, bottom)) if bottom or right else x
 
 
-def _cropped(x: Tensor, height: int, width: int) -> Tensor:
-    return x if x.shape[1:3] == (height, width) else x[:, :height, :width]
-
-
-def _cut(x: Tensor, regions: tuple[int, int]) -> Tensor:
+def cut_regions(x: Tensor, regions: tuple[int, int]) -> Tensor:
     """A grid ``(B, H, W, C)`` to tokens by region ``(B, R, T, C)``, both in row-major order."""
     rows, columns = regions
     cut = x.unflatten(2, (columns, -1)).unflatten(1, (rows, -1))
     return cut.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 
-def _joined(tokens: Tensor, regions: tuple[int, int], grid: torch.Size) -> Tensor:
+def join_regions(tokens: Tensor, regions: tuple[int, int], grid: torch.Size) -> Tensor:
     """Tokens by region ``(B, R, T, C)`` back to a grid ``(B, *grid, C)``."""
     rows, columns = regions
     height, width = grid
     cut = tokens.unflatten(2, (height // rows, width // columns)).unflatten(1, regions)
     return cut.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+
+
+def _cropped(x: Tensor, height: int, width: int) -> Tensor:
+    return x if x.shape[1:3] == (height, width) else x[:, :height, :width]

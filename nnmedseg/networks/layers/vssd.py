@@ -66,7 +66,7 @@ class VSSDMixer(nn.Module):
         self.dt_bias = nn.Parameter(_start_of_step_biases(heads))
         self.A_log = nn.Parameter(torch.empty(heads).uniform_(1, 16).log())
         self.D = nn.Parameter(torch.ones(heads))
-        self.norm = nn.LayerNorm(inner)
+        self.norm = _WideLayerNorm(inner)
         self.out_proj = nn.Linear(inner, channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ class VSSDMixer(nn.Module):
         z = functional.linear(x, gate)
         convolved = functional.silu(self.conv(functional.linear(x, mixed)))
         y = self._mix(convolved.flatten(1, 2), self._steps(x.flatten(1, 2), step))
-        return self.out_proj(self.norm(y.view(z.shape)) * z)
+        return self.out_proj(self.norm(y.view(z.shape)).to(z.dtype) * z)
 
     def _steps(self, tokens: Tensor, weight: Tensor) -> Tensor:
         """Step sizes ``(B, L, heads)`` in float32, as they are summed over thousands of tokens."""
@@ -99,6 +99,14 @@ class VSSDMixer(nn.Module):
             self.D,
         )
         return y.flatten(2)
+
+
+class _WideLayerNorm(nn.LayerNorm):
+    """A layer norm in the type of its input, which may be wider than its weights."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        return functional.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
 
 
 class VSSDBlock(nn.Module):
