@@ -23,8 +23,9 @@ class SegmentationNetwork(nn.Module):
         auxiliary_outputs: Names of the outputs at the end of the list that are not class logits but
             one auxiliary logit each, ``(B, 1, H, W)`` (ConDSeg's foreground, for one); they are
             for the paper's own loss.
-        size_divisor: Height and width must be multiples of it.
-        min_size: The smallest height and width in pixels.
+        size_divisor: Height and width must be multiples of it. The class's holds for all options;
+            an instance may have a smaller one.
+        min_size: The smallest height and width in pixels; likewise.
         input_channels: Channels of the image.
         num_classes: Channels of the logits; one is a single sigmoid logit, as in most papers.
         options: The other options that it was built with, JSON-serialisable;
@@ -32,8 +33,8 @@ class SegmentationNetwork(nn.Module):
         deep_supervision: Whether to return the list; may be changed at any time.
     """
 
-    size_divisor: ClassVar[int] = 1
-    min_size: ClassVar[int] = 1
+    size_divisor: int = 1
+    min_size: int = 1
     auxiliary_outputs: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
