@@ -3,7 +3,7 @@
 A further paper is one file that registers its loss, and one line here that imports it.
 """
 
-from nnmedseg.losses import asc, heteromedseg, pooled, rosper
+from nnmedseg.losses import asc, heteromedseg, pooled, promise, rosper
 from nnmedseg.losses._registry import Form, create_loss, list_losses, loss_forms, register_loss
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "list_losses",
     "loss_forms",
     "pooled",
+    "promise",
     "register_loss",
     "rosper",
 ]

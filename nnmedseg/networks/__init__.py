@@ -3,7 +3,7 @@
 A new network is one file that registers its class, and one line here that imports it.
 """
 
-from nnmedseg.networks import asc, heteromedseg, rosper
+from nnmedseg.networks import asc, condseg, condseg_stage1, heteromedseg, promise, rosper
 from nnmedseg.networks._base import SegmentationNetwork
 from nnmedseg.networks._registry import (
     NetworkFacts,
@@ -19,12 +19,15 @@ __all__ = [
     "NetworkFacts",
     "SegmentationNetwork",
     "asc",
+    "condseg",
+    "condseg_stage1",
     "create_network",
     "get_network_class",
     "heteromedseg",
     "list_networks",
     "network_facts",
     "network_options",
+    "promise",
     "register_network",
     "rosper",
 ]

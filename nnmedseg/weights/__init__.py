@@ -3,7 +3,7 @@
 A further paper is one file here that calls `register_importer`, and one line that imports it.
 """
 
-from nnmedseg.weights import asc, heteromedseg, rosper
+from nnmedseg.weights import asc, condseg, heteromedseg, promise, rosper, sam
 from nnmedseg.weights._classes import to_two_classes
 from nnmedseg.weights._encoder import (
     EncoderReport,
@@ -20,6 +20,7 @@ from nnmedseg.weights._importer import (
     import_reference,
     register_importer,
 )
+from nnmedseg.weights.condseg import encoder_from_stage1
 
 __all__ = [
     "PROFILER_COUNTERS",
@@ -28,13 +29,17 @@ __all__ = [
     "Imported",
     "Importer",
     "asc",
+    "condseg",
+    "encoder_from_stage1",
     "from_reference",
     "heteromedseg",
     "import_reference",
     "load_encoder_weights",
+    "promise",
     "read_checkpoint",
     "register_encoder_weights",
     "register_importer",
     "rosper",
+    "sam",
     "to_two_classes",
 ]
