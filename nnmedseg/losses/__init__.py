@@ -3,12 +3,13 @@
 A further paper is one file that registers its loss, and one line here that imports it.
 """
 
-from nnmedseg.losses import asc, heteromedseg, pooled, promise, rosper
+from nnmedseg.losses import asc, condseg, heteromedseg, pooled, promise, rosper
 from nnmedseg.losses._registry import Form, create_loss, list_losses, loss_forms, register_loss
 
 __all__ = [
     "Form",
     "asc",
+    "condseg",
     "create_loss",
     "heteromedseg",
     "list_losses",

@@ -12,6 +12,29 @@ from nnmedseg.ops._precision import at_least_float32
 from nnmedseg.ops.window_mix import WINDOW, mix_windows
 
 
+class PixelLinear(nn.Linear):
+    """A linear layer at every pixel, whose output is contiguous and may be scaled.
+
+    A 1x1 convolution would leave channels_last as it is; `mix_windows` walks along rows of pixels.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        scale: Factor of the output.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, scale: float = 1.0):
+        super().__init__(in_channels, out_channels)
+        self.scale = scale
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """``(B, in_channels, H, W)`` to ``(B, out_channels, H, W)``."""
+        weight = self.weight.expand(len(maps), -1, -1)
+        bias = self.bias[:, None]
+        result = torch.baddbmm(bias, weight, maps.flatten(2), beta=self.scale, alpha=self.scale)
+        return result.unflatten(2, maps.shape[2:])
+
+
 class CDFA(nn.Module):
     """Mixes features in 3x3 windows, with weights from the foreground, then from the background.
 
@@ -26,13 +49,13 @@ class CDFA(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, heads: int):
         super().__init__()
-        weights = heads * WINDOW**4
         self.heads = heads
         self.input_cbr = nn.Sequential(CBR(in_channels, channels), CBR(channels, channels))
-        self.value = nn.Linear(channels, channels)
-        self.foreground_attention = nn.Linear(channels, weights)
-        self.background_attention = nn.Linear(channels, weights)
-        self.project = nn.Linear(channels, channels)
+        self.value = PixelLinear(channels, channels)
+        self.foreground_attention, self.background_attention = (
+            PixelLinear(channels, heads * WINDOW**4, math.sqrt(heads / channels)) for _ in range(2)
+        )
+        self.project = PixelLinear(channels, channels)
         self.output_cbr = nn.Sequential(CBR(channels, channels), CBR(channels, channels))
 
     def forward(self, features: Tensor, foreground: Tensor, background: Tensor) -> Tensor:
@@ -47,29 +70,15 @@ class CDFA(nn.Module):
             ``(B, channels, H, W)``.
         """
         features = self.input_cbr(features)
-        mixed = _at_each_pixel(self.value, features)
-        mixed = self._mix(mixed, foreground, self.foreground_attention)
-        mixed = self._mix(mixed, background, self.background_attention)
+        mixed = self._mix(self.value(features), self.foreground_attention(foreground))
+        mixed = self._mix(mixed, self.background_attention(background))
         return self.output_cbr(_laid_out_like(mixed, features))
 
-    def _mix(self, values: Tensor, guide: Tensor, attention: nn.Linear) -> Tensor:
-        """One pass; maps ``(B, channels, H, W)`` to the same."""
-        scale = math.sqrt(self.heads / values.shape[1])
-        logits = _at_each_pixel(attention, guide, scale)
+    def _mix(self, values: Tensor, logits: Tensor) -> Tensor:
+        """One pass: ``(B, channels, H, W)`` and ``(B, 81 heads, H, W)`` to the former's shape."""
         logits = logits.unflatten(1, (self.heads, WINDOW**2, WINDOW**2))
         weights = logits.softmax(3, dtype=at_least_float32(logits.dtype))
-        return _at_each_pixel(self.project, mix_windows(weights, values))
-
-
-def _at_each_pixel(linear: nn.Linear, maps: Tensor, scale: float = 1.0) -> Tensor:
-    """``scale`` times a linear layer's output for maps ``(B, C, H, W)``, contiguous.
-
-    `mix_windows` walks along rows of pixels; a convolution would leave channels_last as it is.
-    """
-    weight = linear.weight.expand(len(maps), -1, -1)
-    bias = linear.bias[:, None]
-    result = torch.baddbmm(bias, weight, maps.flatten(2), beta=scale, alpha=scale)
-    return result.unflatten(2, maps.shape[2:])
+        return self.project(mix_windows(weights, values))
 
 
 def _laid_out_like(maps: Tensor, other: Tensor) -> Tensor:
