@@ -106,6 +106,12 @@ def _encoder_arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    if "head.conv_fuse.weight" in state:
+        raise WeightsError(
+            "This checkpoint is of ConDSeg's first stage",
+            where="entry head.conv_fuse.weight",
+            mend="import it as 'condseg_stage1'; encoder_from_stage1 hands its encoder on",
+        )
     return _encoder_arguments(state) | {
         "num_classes": state["output_block.c3.weight"].shape[0],
         "width": state["output_block.fuse.conv.0.weight"].shape[0],
@@ -114,6 +120,12 @@ def _arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _stage1_arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    if "output_block.c3.weight" in state:
+        raise WeightsError(
+            "This checkpoint is of ConDSeg's second stage",
+            where="entry output_block.c3.weight",
+            mend="import it as 'condseg'",
+        )
     return _encoder_arguments(state) | {
         "num_classes": state["head.conv_fuse.weight"].shape[0],
         "width": state["head.conv1.conv.0.weight"].shape[0],
@@ -155,8 +167,8 @@ def encoder_from_stage1(
         stage1: A ``condseg_stage1`` network, or its state dict with the authors' names or ours.
         network: The ``condseg`` network of the second stage, with the same encoder and input
             channels; changed in place.
-        reverse_channels: The authors' state dict is for images in the order blue, green, red, and
-            ``network`` is for red, green, blue.
+        reverse_channels: ``stage1`` is for images in the reverse order of channels, as the
+            authors' for blue, green, red.
 
     Returns:
         The entries that were copied, which are all of the encoder, and those that were not.
@@ -165,10 +177,13 @@ def encoder_from_stage1(
         WeightsError: An entry is missing or of a wrong shape; the network is left as it was.
     """
     given = stage1.state_dict() if isinstance(stage1, SegmentationNetwork) else stage1
-    state = _oriented(unwrapped(given), reverse_channels=reverse_channels)
+    state = unwrapped(given)
     names = {name: STAGE1_IMPORTER.our_name(name) for name in state}
     encoder = {ours: state[name] for name, ours in names.items() if ours.startswith(_ENCODER)}
     ignored = [name for name, ours in names.items() if ours not in encoder]
+    first = _ENCODER + _facts(network).first_convolution
+    if reverse_channels and first in encoder:
+        encoder[first] = encoder[first].flip(1)
     return _load_encoder(network, encoder, ignored)
 
 

@@ -76,15 +76,16 @@ class TimmEncoder(nn.Module):
                 mend=f"use one of: {', '.join(TIMM_ENCODERS)}",
             )
         facts = TIMM_ENCODERS[name]
-        self.model = timm.create_model(
+        model: Any = timm.create_model(
             facts.architecture,
             pretrained=False,
             features_only=True,
             in_chans=input_channels,
             **facts.options,
         )
-        self.channels: list[int] = self.model.feature_info.channels()
-        self.reductions: list[int] = self.model.feature_info.reduction()
+        self.model = model
+        self.channels: list[int] = model.feature_info.channels()
+        self.reductions: list[int] = model.feature_info.reduction()
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Maps ``(B, channels[i], H / reductions[i], W / reductions[i])``; on a CPU channels_last.
