@@ -12,21 +12,27 @@ from nnmedseg.losses.pooled import as_list, binary_cross_entropy
 
 
 @in_float32
-def clamped_dice(logits: Tensor, target: Tensor, smooth: float = 1.0) -> Tensor:
-    """One minus the mean over the samples of ``2 (sum p t + smooth) / (sum p + sum t + smooth)``.
+def dice_scores(logits: Tensor, target: Tensor, smooth: float = 1.0) -> Tensor:
+    """Score each sample and channel with ``2 (sum p t + smooth) / (sum p + sum t + smooth)``.
 
-    The smoothing in the numerator is doubled with the overlap, so that a score can reach 2; the
-    mean is clamped to 1, where no gradient passes. Channels count as samples.
+    The smoothing in the numerator is doubled with the overlap, so that a score can reach 2.
 
     Args:
         logits: ``(B, C, H, W)``.
         target: The same, from 0 to 1.
         smooth: What is added, in the numerator before doubling.
+
+    Returns:
+        ``(B, C)``.
     """
     probabilities, target = logits.sigmoid().flatten(2), target.flatten(2)
     overlap = (probabilities * target).sum(2) + smooth
-    score = 2 * overlap / (probabilities.sum(2) + target.sum(2) + smooth)
-    return 1 - score.mean().clamp(0, 1)
+    return 2 * overlap / (probabilities.sum(2) + target.sum(2) + smooth)
+
+
+def clamped_dice(logits: Tensor, target: Tensor) -> Tensor:
+    """One minus the mean of `dice_scores`, which is clamped to 1; there no gradient passes."""
+    return 1 - dice_scores(logits, target).mean().clamp(0, 1)
 
 
 @in_float32
