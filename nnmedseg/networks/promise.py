@@ -181,14 +181,15 @@ class ProMISe(SegmentationNetwork):
         self.taps = (depth // 2, 3 * depth // 4, depth)
         self.to_rgb = ToRGB(input_channels, normalize=normalize)
         self.sam = build_sam(**sam).requires_grad_(False)
-        self.apm: APM | None = None
-        self.ips: IPS | None = None
+        self.apm, self.ips = self._trained_parts(embed_dim, prompt_embed_dim)
+
+    def _trained_parts(self, embed_dim: int, channels: int) -> tuple[APM | None, IPS | None]:
+        apm = ips = None
         if self.prompts_itself:
-            self.apm = APM(
-                embed_dim, prompt_embed_dim, foregrounds=self.foregrounds, num_points=num_points
-            )
+            apm = APM(embed_dim, channels, foregrounds=self.foregrounds, num_points=self.num_points)
         if self.shifts_tokens:
-            self.ips = IPS(prompt_embed_dim, NUM_MASK_TOKENS, self.foregrounds)
+            ips = IPS(channels, NUM_MASK_TOKENS, self.foregrounds)
+        return apm, ips
 
     def forward(
         self, image: Tensor, points: Tensor | None = None, labels: Tensor | None = None

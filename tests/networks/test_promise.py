@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from nnmedseg.errors import DataError, SizeError, UserError
-from nnmedseg.losses import create_loss
+from nnmedseg.errors import SizeError, UserError
 from nnmedseg.networks import create_network
-from nnmedseg.networks.layers.point_sampling import points_from_mask
 from nnmedseg.networks.layers.rgb import ToRGB
 from nnmedseg.networks.layers.sam import build_sam
 
@@ -340,92 +337,3 @@ def test_it_can_be_exported(options):
     network, image = build(**options), images(height=32, width=48)
     exported = torch.export.export(network, (image,)).module()
     torch.testing.assert_close(exported(image), network(image), rtol=1e-4, atol=1e-5)
-
-
-# Sampling points from a mask.
-
-
-def circle(size=32, radius=10):
-    y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
-    return ((x - 20) ** 2 + (y - 12) ** 2 < radius**2).float()
-
-
-def test_labels_are_the_masks_values_at_the_points():
-    mask = circle()
-    points, labels = points_from_mask(mask, 16, np.random.RandomState(0))
-    x, y = points.long().unbind(-1)
-    assert torch.equal(mask[y, x].long(), labels)
-
-
-@pytest.mark.parametrize(("number", "foreground"), [(16, 8), (5, 2), (1, 1)])
-def test_half_of_the_points_are_foreground(number, foreground):
-    _, labels = points_from_mask(circle(), number, np.random.RandomState(0))
-    assert labels.shape == (number,)
-    assert labels.sum() == foreground
-
-
-@pytest.mark.parametrize("number", [1, 16])
-@pytest.mark.parametrize("value", [0, 1])
-def test_an_absent_class_leaves_all_points_to_the_other(number, value):
-    mask = torch.full((8, 8), float(value))
-    _, labels = points_from_mask(mask, number, np.random.RandomState(0))
-    assert labels.tolist() == [value] * number
-
-
-def test_a_mask_that_is_not_binary_gives_no_points():
-    with pytest.raises(DataError, match=r"0\.5"):
-        points_from_mask(torch.full((8, 8), 0.5), 4, np.random.RandomState(0))
-
-
-def test_leading_axes_of_masks_are_kept():
-    points, labels = points_from_mask(circle().expand(2, 3, -1, -1), 4, np.random.RandomState(0))
-    assert (points.shape, labels.shape) == ((2, 3, 4, 2), (2, 3, 4))
-
-
-# The loss.
-
-
-def test_a_perfect_prediction_costs_142_in_the_released_form():
-    target = torch.zeros(1, 1, 100, 100)
-    target[..., :10] = 1
-    logits = (target * 2 - 1) * 50
-    assert create_loss("promise", form="released")(logits, target).item() == pytest.approx(
-        1.42, abs=0.005
-    )
-    assert create_loss("promise")(logits, target).item() == pytest.approx(0, abs=1e-3)
-
-
-def test_the_loss_reduces_the_target_to_the_logits():
-    target = torch.zeros(1, 1, 8, 8)
-    target[..., 1:3, 1:3] = 1  # the central four of the first sixteen pixels
-    exact = torch.zeros(1, 1, 2, 2)
-    exact[0, 0, 0, 0] = 1
-    logits, loss = torch.randn(1, 1, 2, 2), create_loss("promise")
-    torch.testing.assert_close(loss(logits, target), loss(logits, exact))
-
-
-def test_the_loss_takes_two_classes_as_one():
-    logits = torch.randn(2, 1, 8, 8)
-    target = (torch.rand(2, 1, 8, 8) > 0.5).float()
-    both, loss = torch.cat([torch.zeros_like(logits), logits], dim=1), create_loss("promise")
-    torch.testing.assert_close(loss(both, target), loss(logits, target))
-
-
-def test_regions_count_as_samples_in_the_loss():
-    logits = torch.randn(2, 3, 8, 8)
-    target = (torch.rand(2, 3, 8, 8) > 0.5).float()
-    loss = create_loss("promise")
-    alone = loss(logits.reshape(6, 1, 8, 8), target.reshape(6, 1, 8, 8))
-    torch.testing.assert_close(loss(logits, target), alone)
-
-
-def test_the_loss_refuses_more_logits_than_masks():
-    with pytest.raises(SizeError, match="3 logits, 1 masks"):
-        create_loss("promise")(torch.zeros(1, 3, 4, 4), torch.zeros(1, 1, 4, 4))
-
-
-def test_the_loss_is_float32_under_autocast():
-    logits = torch.randn(1, 1, 8, 8, dtype=torch.bfloat16)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = create_loss("promise", form="released")(logits, torch.ones(1, 1, 32, 32))
-    assert loss.dtype == torch.float32
