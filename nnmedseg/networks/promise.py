@@ -151,8 +151,7 @@ class ProMISe(SegmentationNetwork):
         mlp_ratio: float = 4.0,
         prompt_embed_dim: int = 256,
     ):
-        _check_side("sam_size", sam_size)
-        _check_side("image_size", image_size)
+        _check_sides(sam_size=sam_size, image_size=image_size)
         if global_attn_indexes is None:
             global_attn_indexes = last_of_each_quarter(depth)
         sam: dict[str, Any] = {
@@ -286,13 +285,14 @@ class ProMISe(SegmentationNetwork):
         return points, labels.flatten(0, -2)
 
 
-def _check_side(option: str, side: int | None) -> None:
-    if side is not None and (side < PATCH_SIZE or side % PATCH_SIZE):
-        raise UserError(
-            f"SAM takes images whose sides are multiples of {PATCH_SIZE} pixels",
-            where=f"{option}={side}",
-            mend=f"use a multiple of {PATCH_SIZE}",
-        )
+def _check_sides(**sides: int | None) -> None:
+    for option, side in sides.items():
+        if side is not None and (side < PATCH_SIZE or side % PATCH_SIZE):
+            raise UserError(
+                f"SAM takes images whose sides are multiples of {PATCH_SIZE} pixels",
+                where=f"{option}={side}",
+                mend=f"use a multiple of {PATCH_SIZE}",
+            )
 
 
 @register_network("promise_apm", _FACTS)
