@@ -13,17 +13,20 @@ state in every ``CHECKPOINT_STEPS`` tokens and recomputes those between.
 
 Inside, a step is laid out ``(D, N, lanes)`` with lanes = batch x chunks innermost: every broadcast
 is then along an outer axis, and each operation runs over long contiguous rows.
+
+To PyTorch's compiler, exporter and FLOP counter, the forward and the backward pass are one operator
+each; on tensors without values they give the shapes alone, of what is kept too, byte for byte.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.library import custom_op
 from torch.nn import functional
 
 from nnmedseg.ops._scan_inputs import ScanInputs
@@ -43,7 +46,7 @@ def scan(inputs: ScanInputs) -> tuple[Tensor, Tensor]:
     delta = inputs.dt if inputs.dt_bias is None else inputs.dt + inputs.dt_bias
     if inputs.dt_softplus:
         delta = functional.softplus(delta)
-    y, last_state = _ChunkedScan.apply(inputs.u, delta, inputs.A, inputs.B, inputs.C)
+    y, last_state, _ = selective_scan_chunked(inputs.u, delta, inputs.A, inputs.B, inputs.C)
     if inputs.D is not None:
         y = torch.addcmul(y, inputs.D, inputs.u)
     if inputs.z is not None:
@@ -213,33 +216,73 @@ class _Adjoint:
             torch.sum(product.mul_(steps.rates), 1, out=self.grad_delta[t])
 
 
-class _ChunkedScan(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, *given: Tensor) -> tuple[Tensor, Tensor]:
-        u, _, A, _, _ = given
-        layout = _Layout(u, A.shape[1])
-        if u.device.type == "meta":
-            # The shapes alone, at once; what is saved is what a real run saves, byte for byte.
-            y, kept = torch.empty_like(u), u.new_empty(layout.kept_shape)
-            last_state = u.new_empty((u.shape[0], *A.shape))
-        else:
-            y, state, kept = _Steps(layout, given).forward()
-            y, last_state = layout.to_tokens(y), layout.last(state)
-        ctx.save_for_backward(*given, kept)
-        ctx.layout = layout
-        return y, last_state
+@custom_op(
+    "nnmedseg::selective_scan_chunked",
+    mutates_args=(),
+    schema="(Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C) -> (Tensor, Tensor, Tensor)",
+)
+def selective_scan_chunked(*given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Output ``(B, L, D)``, last state ``(B, D, N)`` and the states kept for the backward pass."""
+    u, _, A, _, _ = given
+    layout = _Layout(u, A.shape[1])
+    y, state, kept = _Steps(layout, given).forward()
+    return layout.to_tokens(y), layout.last(state), kept
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_y: Tensor, grad_last: Tensor) -> tuple[Tensor, ...]:
-        *given, kept = ctx.saved_tensors
-        if grad_y.device.type == "meta":
-            return tuple(torch.empty_like(saved) for saved in given)
-        layout: _Layout = ctx.layout
-        steps = _Steps(layout, tuple(given))
-        adjoint = _Adjoint(steps, grad_y)
-        adjoint.walk(kept, adjoint.starts(grad_last))
-        grad_u = layout.to_tokens(steps.delta * adjoint.grad_source)
-        grad_delta = layout.to_tokens(adjoint.grad_delta.addcmul_(steps.u, adjoint.grad_source))
-        grad_B, grad_C = layout.to_tokens(adjoint.grad_B), layout.to_tokens(adjoint.grad_C)
-        return grad_u, grad_delta, adjoint.grad_rates.sum(-1), grad_B, grad_C
+
+@selective_scan_chunked.register_fake
+def _shapes(*given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    u, _, A, _, _ = given
+    kept = u.new_empty(_Layout(u, A.shape[1]).kept_shape)
+    return u.new_empty(u.shape), u.new_empty((u.shape[0], *A.shape)), kept
+
+
+@custom_op(
+    "nnmedseg::selective_scan_chunked_backward",
+    mutates_args=(),
+    schema="(Tensor grad_y, Tensor grad_last, Tensor kept, Tensor u, Tensor delta, Tensor A,"
+    " Tensor B, Tensor C) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+def selective_scan_chunked_backward(
+    grad_y: Tensor, grad_last: Tensor, kept: Tensor, *given: Tensor
+) -> tuple[Tensor, ...]:
+    """The gradients of u, delta, A, B and C; has none itself, so a second derivative raises."""
+    u, _, A, _, _ = given
+    layout = _Layout(u, A.shape[1])
+    steps = _Steps(layout, given)
+    adjoint = _Adjoint(steps, grad_y)
+    adjoint.walk(kept, adjoint.starts(grad_last))
+    grad_u = layout.to_tokens(steps.delta * adjoint.grad_source)
+    grad_delta = layout.to_tokens(adjoint.grad_delta.addcmul_(steps.u, adjoint.grad_source))
+    grad_B, grad_C = layout.to_tokens(adjoint.grad_B), layout.to_tokens(adjoint.grad_C)
+    return grad_u, grad_delta, adjoint.grad_rates.sum(-1), grad_B, grad_C
+
+
+@selective_scan_chunked_backward.register_fake
+def _gradient_shapes(
+    grad_y: Tensor, grad_last: Tensor, kept: Tensor, *given: Tensor
+) -> tuple[Tensor, ...]:
+    return tuple(tensor.new_empty(tensor.shape) for tensor in given)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+    kept = output[2]
+    ctx.mark_non_differentiable(kept)
+    ctx.set_materialize_grads(False)  # kept is large, and its gradient would be zeros
+    ctx.save_for_backward(*inputs, kept)
+
+
+def _gradients(
+    ctx: Any, grad_y: Tensor | None, grad_last: Tensor | None, _: None
+) -> tuple[Tensor, ...]:
+    *given, kept = ctx.saved_tensors
+    u, _, A, _, _ = given
+    if grad_y is None:
+        grad_y = torch.zeros_like(u)
+    if grad_last is None:
+        grad_last = u.new_zeros((u.shape[0], *A.shape))
+    return cast(
+        tuple[Tensor, ...], selective_scan_chunked_backward(grad_y, grad_last, kept, *given)
+    )
+
+
+selective_scan_chunked.register_autograd(_gradients, setup_context=_setup_context)

@@ -7,6 +7,7 @@ The environment variable ``NNMEDSEG_SCAN`` chooses the form, read at each call:
 - ``mamba_ssm``: the fused kernel of the ``mamba-ssm`` package, CUDA only.
 
 A form that fails at its first use is given up with one warning, and the chunked one takes over.
+Programs of ``torch.compile`` and ``torch.export`` always hold the chunked form, as one operator.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import logging
 import os
 
+import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
@@ -92,8 +94,8 @@ def _chosen_form() -> str:
 
 def _run(name: str, inputs: ScanInputs) -> tuple[Tensor, Tensor]:
     device = inputs.u.device.type
-    # Shapes only: the chunked form stands for the others.
-    if device == "meta" or isinstance(inputs.u, FakeTensor):
+    # In a traced program and where there are shapes only, the chunked form stands for the others.
+    if torch.compiler.is_compiling() or device == "meta" or isinstance(inputs.u, FakeTensor):
         return _scan_chunked.scan(inputs)
     if name not in _announced:
         _log.info("selective scan: %s on %s", name, device)
