@@ -10,25 +10,9 @@ from typing import Any, TypeVar
 
 from nnmedseg.errors import NotFoundError, UserError
 from nnmedseg.networks._base import SegmentationNetwork
+from nnmedseg.networks.cards._card import NetworkFacts
 
 _Network = TypeVar("_Network", bound=type[SegmentationNetwork])
-
-
-@dataclass(frozen=True)
-class NetworkFacts:
-    """Where a network comes from.
-
-    Args:
-        title: The paper's title.
-        authors: Who published it, as the repository names them.
-        repository: ``owner/name@commit`` of the code that was followed.
-        licence: Licence of that repository.
-    """
-
-    title: str
-    authors: str
-    repository: str
-    licence: str
 
 
 @dataclass(frozen=True)
@@ -63,7 +47,7 @@ def get_network_class(name: str) -> type[SegmentationNetwork]:
 
 
 def network_facts(name: str) -> NetworkFacts:
-    """Paper, repository and licence of a network; raises NotFoundError for an unknown name."""
+    """What is known about a network; raises NotFoundError for an unknown name."""
     return _entry(name).facts
 
 

@@ -35,8 +35,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nnmedseg.networks._registry import NetworkFacts, register_network
+from nnmedseg.networks._registry import register_network
 from nnmedseg.networks._u_shaped import UShapedNetwork
+from nnmedseg.networks.cards.asc import ASC
 from nnmedseg.networks.layers.convolution import (
     conv_norm,
     convolutional_feed_forward,
@@ -245,16 +246,7 @@ class FAC(nn.Module):
         return gate * torch.sigmoid(encoded) + encoded
 
 
-@register_network(
-    "asc",
-    NetworkFacts(
-        title="Adaptive Structure Alignment and Cross-scale Decoding for Medical Image "
-        "Segmentation",
-        authors="ILoveBSPC",
-        repository="ILoveBSPC/ASC-Seg@c1a81bef5079e862c61acd2ca138a266b88797a1",
-        licence="Apache-2.0",
-    ),
-)
+@register_network("asc", ASC)
 class ASCSeg(UShapedNetwork):
     """ASC-Seg; see the module's text and `SegmentationNetwork`.
 

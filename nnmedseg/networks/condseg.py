@@ -38,19 +38,12 @@ from torch.nn import functional
 
 from nnmedseg.errors import UserError
 from nnmedseg.networks._base import SegmentationNetwork
-from nnmedseg.networks._registry import NetworkFacts, register_network
+from nnmedseg.networks._registry import register_network
+from nnmedseg.networks.cards.condseg import CONDSEG
 from nnmedseg.networks.layers.cbr import CBR
 from nnmedseg.networks.layers.contrast_aggregation import CDFA
 from nnmedseg.networks.layers.resampling import enlarge
 from nnmedseg.networks.layers.timm_encoder import TimmEncoder
-
-CONDSEG_FACTS = NetworkFacts(
-    title="ConDSeg: A General Medical Image Segmentation Framework via Contrast-Driven Feature "
-    "Enhancement",
-    authors="Mengqi-Lei",
-    repository="Mengqi-Lei/ConDSeg@e6a314b554d81c1b0fa86596d878c048c7302416",
-    licence="research and education only",
-)
 
 CHANNEL_REDUCTION = 16
 
@@ -199,7 +192,7 @@ def _auxiliary_widths(channels: int, reduction: int) -> list[int]:
     return [channels] * 4 + [channels // 2, channels // 2, channels // 4]
 
 
-@register_network("condseg", CONDSEG_FACTS)
+@register_network("condseg", CONDSEG)
 class ConDSeg(SegmentationNetwork):
     """ConDSeg; see the module's text and `SegmentationNetwork`.
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from nnmedseg.networks._base import SegmentationNetwork
 from nnmedseg.networks._registry import register_network
-from nnmedseg.networks.condseg import CONDSEG_FACTS
+from nnmedseg.networks.cards.condseg import CONDSEG_STAGE1
 from nnmedseg.networks.layers.cbr import CBR
 from nnmedseg.networks.layers.resampling import enlarge
 from nnmedseg.networks.layers.timm_encoder import TimmEncoder
@@ -45,7 +45,7 @@ class ReducedAndEnlarged(CBR):
         return activation(norm(enlarge(conv(x), self.scale)))
 
 
-@register_network("condseg_stage1", CONDSEG_FACTS)
+@register_network("condseg_stage1", CONDSEG_STAGE1)
 class ConDSegStage1(SegmentationNetwork):
     """The encoder with a light head; see the module's text and `SegmentationNetwork`.
 

@@ -38,7 +38,8 @@ from torch.nn import functional
 
 from nnmedseg.errors import UserError
 from nnmedseg.networks._base import SegmentationNetwork
-from nnmedseg.networks._registry import NetworkFacts, register_network
+from nnmedseg.networks._registry import register_network
+from nnmedseg.networks.cards.heteromedseg import HETEROMEDSEG
 from nnmedseg.networks.layers.patch_expand import PatchExpand
 from nnmedseg.networks.layers.routing_attention import BRABlock
 from nnmedseg.networks.layers.scsa import SCSA
@@ -120,16 +121,7 @@ class Head(nn.Module):
         return to_maps(self.expand.arrange(logits)).contiguous()
 
 
-@register_network(
-    "heteromedseg",
-    NetworkFacts(
-        title="Bidirectional Mamba and Routing-attention Synergistic Network for Efficient Medical "
-        "Image Segmentation",
-        authors="Yuyan-Bin",
-        repository="Yuyan-Bin/Synergistic-Network@1a70e62d01c63734917344b47510f98c000cdfb2",
-        licence="Apache-2.0",
-    ),
-)
+@register_network("heteromedseg", HETEROMEDSEG)
 class HeteroMedSeg(SegmentationNetwork):
     """HeteroMedSeg; see the module's text and `SegmentationNetwork`.
 

@@ -61,7 +61,8 @@ from torch.nn import functional
 
 from nnmedseg.errors import SizeError, UserError
 from nnmedseg.networks._base import SegmentationNetwork
-from nnmedseg.networks._registry import NetworkFacts, register_network
+from nnmedseg.networks._registry import register_network
+from nnmedseg.networks.cards.promise import PROMISE_APM, PROMISE_APM_IPS, PROMISE_IPS_GT
 from nnmedseg.networks.layers.auto_prompting import APM, IPS
 from nnmedseg.networks.layers.point_sampling import points_from_mask
 from nnmedseg.networks.layers.rgb import ToRGB
@@ -76,13 +77,6 @@ from nnmedseg.ops._precision import at_least_float32
 
 _SEVERAL_MASKS = slice(1, NUM_MASK_TOKENS)
 _TRAINED_MASK = slice(1, 2)
-
-_FACTS = NetworkFacts(
-    title="ProMISe: Promptable Medical Image Segmentation using SAM",
-    authors="xinkunwang111",
-    repository="xinkunwang111/ProMISe@ce0cfdb34b10f664161bae09fa720bf8f643c79b",
-    licence="MIT",
-)
 
 
 @dataclass(frozen=True)
@@ -123,8 +117,14 @@ class ProMISe(SegmentationNetwork):
         regions: Every class is a foreground class with a sigmoid of its own.
         normalize: Whether the network applies ImageNet's mean and standard deviation.
         image_size: Side of the image that SAM's stored position embedding is for.
-        embed_dim, depth, num_heads, window_size, global_attn_indexes, mlp_ratio,
-            prompt_embed_dim: Of SAM, see `build_sam`.
+        embed_dim: Features of the tokens of SAM's image encoder.
+        depth: Its blocks.
+        num_heads: Its heads.
+        window_size: Side of its windows in tokens.
+        global_attn_indexes: Its blocks, from 0, that attend over the whole image; the last of
+            each quarter if ``None``.
+        mlp_ratio: Hidden over outer width of its blocks' MLP.
+        prompt_embed_dim: Features of the embedding, of the prompts and in SAM's mask decoder.
     """
 
     size_divisor = 16
@@ -295,19 +295,19 @@ def _check_sides(**sides: int | None) -> None:
             )
 
 
-@register_network("promise_apm", _FACTS)
+@register_network("promise_apm", PROMISE_APM)
 class ProMISeAPM(ProMISe):
     """ProMISe that prompts itself; see the module's text."""
 
     shifts_tokens = False
 
 
-@register_network("promise_apm_ips", _FACTS)
+@register_network("promise_apm_ips", PROMISE_APM_IPS)
 class ProMISeAPMIPS(ProMISe):
     """ProMISe that prompts itself and shifts the mask tokens; see the module's text."""
 
 
-@register_network("promise_ips_gt", _FACTS)
+@register_network("promise_ips_gt", PROMISE_IPS_GT)
 class ProMISeIPSGT(ProMISe):
     """ProMISe that shifts the mask tokens and is given its points; see the module's text."""
 

@@ -30,8 +30,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nnmedseg.networks._registry import NetworkFacts, register_network
+from nnmedseg.networks._registry import register_network
 from nnmedseg.networks._u_shaped import UShapedNetwork
+from nnmedseg.networks.cards.rosper import ROSPER
 from nnmedseg.networks.layers.convolution import (
     conv_norm,
     convolutional_feed_forward,
@@ -229,16 +230,7 @@ class Connect(nn.Module):
         return encoded + norm(enlarge(conv(decoded)))
 
 
-@register_network(
-    "rosper",
-    NetworkFacts(
-        title="Robust Medical Image Segmentation with Spatial Prompting and Cross-Scale Edge "
-        "Refinement",
-        authors="ILoveESWA",
-        repository="ILoveESWA/RoSPERNet@a57178d1373507e7a42678747d8b834cc1d8fe4b",
-        licence="Apache-2.0",
-    ),
-)
+@register_network("rosper", ROSPER)
 class RoSPERNet(UShapedNetwork):
     """RoSPER-Net; see the module's text and `SegmentationNetwork`.
 
