@@ -58,13 +58,13 @@ class NetworkFacts:
         licence: Licence of that repository.
         short_title: What the network is called in a table.
         image_size: Height and width in pixels of the images in the paper.
-        input_channels: Channels of the paper's images.
-        num_classes: Channels of the paper's logits.
-        losses: Names of the paper's losses.
-        starts_from: Pretrained weights that the paper's training starts from, if any.
-        published_in: Where the paper appeared, if that is known.
         weights_licence: Terms of weights that the authors trained, and of those that they start
             from.
+        losses: Names of the paper's losses.
+        input_channels: Channels of the paper's images.
+        num_classes: Channels of the paper's logits.
+        starts_from: Pretrained weights that the paper's training starts from, if any.
+        published_in: Where the paper appeared, if that is known.
         published_cost: Parameters and operations as published.
         results: The paper's own row in its tables, as published.
         results_notes: How these numbers were made, and how far they can be compared with.

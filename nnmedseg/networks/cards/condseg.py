@@ -22,7 +22,7 @@ CONDSEG = NetworkFacts(
     starts_from="an encoder trained on ImageNet-1k (timm's resnet50.tv_in1k or pvt_v2_b2.in1k), "
     "then condseg_stage1",
     published_cost=PublishedCost(
-        note="The authors' network needs 202.2 GFLOPs by convolutions and matrix products."
+        note="Convolutions and matrix products of the authors' network need 202.2 GFLOPs too."
     ),
     results=in_percent(
         {
@@ -55,8 +55,8 @@ CONDSEG_STAGE1 = replace(
     CONDSEG,
     short_title="ConDSeg, stage 1",
     published_cost=PublishedCost(
-        note="The authors' network needs 24.2 GFLOPs by convolutions and matrix products: it "
-        "enlarges the maps before their 1x1 convolutions instead of after them."
+        note="Convolutions of the authors' network need 24.2 GFLOPs, because it enlarges the maps "
+        "before their 1x1 convolutions instead of after them."
     ),
     losses=("condseg_stage1",),
     starts_from="an encoder trained on ImageNet-1k (timm's resnet50.tv_in1k or pvt_v2_b2.in1k)",
