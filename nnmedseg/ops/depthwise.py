@@ -9,11 +9,11 @@ three columns, and the gradient of the input as a convolution with the flipped k
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.library import custom_op
 from torch.nn import functional, grad
 
 from nnmedseg.ops._precision import without_autocast
@@ -37,7 +37,7 @@ def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Ten
     # On a map narrower than the kernel most of a strip would be padding.
     if trains and STRIP < weight.shape[3] <= x.shape[3]:
         with without_autocast("cpu"):
-            return _WideDepthwiseConv.apply(x.to(weight.dtype), weight, bias)
+            return cast(Tensor, wide_depthwise_conv(x.to(weight.dtype), weight, bias))
     return _native(x, weight, bias)
 
 
@@ -46,21 +46,51 @@ def _native(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return functional.conv2d(x, weight, bias, padding=padding, groups=x.shape[1])
 
 
-class _WideDepthwiseConv(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.has_bias = bias is not None
-        return _native(x, weight, bias)
+@custom_op(
+    "nnmedseg::wide_depthwise_conv",
+    mutates_args=(),
+    schema="(Tensor x, Tensor weight, Tensor? bias) -> Tensor",
+)
+def wide_depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The native operation, with gradients of ours."""
+    return _native(x, weight, bias)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
-        x, weight = ctx.saved_tensors
-        grad_out = grad_out.contiguous(memory_format=torch.channels_last)
-        grad_x = _native(grad_out, weight.flip(2, 3), None) if ctx.needs_input_grad[0] else None
-        grad_bias = grad_out.sum((0, 2, 3)) if ctx.has_bias else None
-        return grad_x, _weight_gradient(x, grad_out, weight), grad_bias
+
+@wide_depthwise_conv.register_fake
+def _shape(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return _native(x, weight, bias)
+
+
+@custom_op(
+    "nnmedseg::wide_depthwise_conv_weight_gradient",
+    mutates_args=(),
+    schema="(Tensor grad_out, Tensor x, Tensor weight) -> Tensor",
+)
+def wide_depthwise_conv_weight_gradient(grad_out: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """The gradient of ``weight``; has none itself, so a second derivative raises."""
+    return _weight_gradient(x, grad_out, weight)
+
+
+@wide_depthwise_conv_weight_gradient.register_fake
+def _weight_shape(grad_out: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    return weight.new_empty(weight.shape)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
+    x, weight, bias = inputs
+    ctx.save_for_backward(x, weight)
+    ctx.has_bias = bias is not None
+
+
+def _gradients(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
+    x, weight = ctx.saved_tensors
+    grad_out = grad_out.contiguous(memory_format=torch.channels_last)
+    grad_x = _native(grad_out, weight.flip(2, 3), None) if ctx.needs_input_grad[0] else None
+    grad_bias = grad_out.sum((0, 2, 3)) if ctx.has_bias else None
+    return grad_x, wide_depthwise_conv_weight_gradient(grad_out, x, weight), grad_bias
+
+
+wide_depthwise_conv.register_autograd(_gradients, setup_context=_setup_context)
 
 
 def _weight_gradient(x: Tensor, grad_out: Tensor, weight: Tensor) -> Tensor:

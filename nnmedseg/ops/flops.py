@@ -16,7 +16,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, flop_registry, register_flop_formula
 
-from nnmedseg.ops import _scan_chunked  # noqa: F401 - defines the operators
+from nnmedseg.ops import _scan_chunked, depthwise  # noqa: F401 - define operators
+from nnmedseg.ops.window_mix import WINDOW
 
 Shape = Sequence[int]
 Formula = Callable[..., int]
@@ -63,6 +64,10 @@ def _formulas() -> dict[Any, Formula]:
     return {
         ours.selective_scan_chunked: selective_scan,
         ours.selective_scan_chunked_backward: selective_scan_backward,
+        ours.wide_depthwise_conv: wide_depthwise_conv,
+        ours.wide_depthwise_conv_weight_gradient: wide_depthwise_conv_weight_gradient,
+        ours.window_mix: window_mix,
+        ours.window_mix_backward: window_mix_backward,
         aten.grid_sampler_2d: grid_sampler,
         aten.grid_sampler_2d_backward: grid_sampler_backward,
     }
@@ -99,6 +104,29 @@ def selective_scan_backward(*given: Any, **_: Any) -> int:
     u, _delta, A = given[3:6]
     values = math.prod(u)
     return 18 * values * A[1] + 4 * values
+
+
+def wide_depthwise_conv(x: Shape, weight: Shape, *_: Any, **__: Any) -> int:
+    """FLOPs of the depthwise convolution: one multiply-add a tap and value.
+
+    So are those of its two gradients, of which that of the map is an operator of PyTorch.
+    """
+    return MULTIPLY_ADD * math.prod(x) * math.prod(weight[2:])
+
+
+def wide_depthwise_conv_weight_gradient(grad_out: Shape, x: Shape, weight: Shape, **_: Any) -> int:
+    """FLOPs of the gradient of the filters: one multiply-add a tap and value."""
+    return wide_depthwise_conv(x, weight)
+
+
+def window_mix(attention: Shape, values: Shape, **_: Any) -> int:
+    """FLOPs of mixing in 3x3 windows: a 9 x 9 matrix a window, so 81 multiply-adds a value."""
+    return MULTIPLY_ADD * WINDOW**4 * math.prod(values)
+
+
+def window_mix_backward(grad_out: Shape, *_: Any, **__: Any) -> int:
+    """FLOPs of its gradients: those of the matrices and those of the values, 81 each a value."""
+    return 2 * MULTIPLY_ADD * WINDOW**4 * math.prod(grad_out)
 
 
 def grid_sampler(

@@ -7,7 +7,8 @@ The environment variable ``NNMEDSEG_SCAN`` chooses the form, read at each call:
 - ``mamba_ssm``: the fused kernel of the ``mamba-ssm`` package, CUDA only.
 
 A form that fails at its first use is given up with one warning, and the chunked one takes over.
-Programs of ``torch.compile`` and ``torch.export`` always hold the chunked form, as one operator.
+Programs of ``torch.compile`` and ``torch.export`` always hold the chunked form, as one operator;
+to load a saved one, import ``nnmedseg.ops`` first.
 """
 
 from __future__ import annotations

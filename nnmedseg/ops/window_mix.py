@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.library import custom_op
 from torch.nn import functional
 
 from nnmedseg.ops._precision import at_least_float32
@@ -42,29 +42,65 @@ def mix_windows(attention: Tensor, values: Tensor) -> Tensor:
     """
     dtype = at_least_float32(values.dtype)
     attention, values = attention.to(dtype), values.to(dtype)
-    if torch.is_grad_enabled() and (attention.requires_grad or values.requires_grad):
-        return cast(Tensor, _WindowMix.apply(attention, values))
-    return _apply(_kernels(attention), _padded(values, attention.shape[1])).view(values.shape)
+    mixed, _, _ = window_mix(attention, values)
+    return cast(Tensor, mixed)
 
 
-class _WindowMix(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, attention: Tensor, values: Tensor) -> Tensor:
-        kernels = _kernels(attention)
-        padded = _padded(values, attention.shape[1])
-        ctx.save_for_backward(kernels, padded)
-        return _apply(kernels, padded).view(values.shape)
+@custom_op(
+    "nnmedseg::window_mix",
+    mutates_args=(),
+    schema="(Tensor attention, Tensor values) -> (Tensor, Tensor, Tensor)",
+)
+def window_mix(attention: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The mixed maps, and the kernels and padded values that the backward pass needs."""
+    kernels = _kernels(attention)
+    padded = _padded(values, attention.shape[1])
+    return _apply(kernels, padded).view(values.shape), kernels, padded
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, Tensor]:
-        kernels, padded = ctx.saved_tensors
-        batch, heads, channels = padded.shape[:3]
-        grad_out = grad_out.reshape(batch, heads, channels, *kernels.shape[4:])
-        grad_values = _gradient_of_padded(kernels, grad_out)
-        border = REACH // 2
-        grad_values = grad_values[..., border:-border, border:-border].flatten(1, 2)
-        return _gradient_of_attention(_gradient_of_kernels(grad_out, padded)), grad_values
+
+@window_mix.register_fake
+def _shapes(attention: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    batch, heads, _, _, height, width = attention.shape
+    kernels = attention.new_empty(batch, heads, REACH, REACH, height, width)
+    return values.new_empty(values.shape), kernels, _padded(values, heads)
+
+
+@custom_op(
+    "nnmedseg::window_mix_backward",
+    mutates_args=(),
+    schema="(Tensor grad_out, Tensor kernels, Tensor padded) -> (Tensor, Tensor)",
+)
+def window_mix_backward(grad_out: Tensor, kernels: Tensor, padded: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of ``attention`` and of the padded values.
+
+    They have none themselves, so a second derivative raises.
+    """
+    grad_out = grad_out.reshape(*padded.shape[:3], *kernels.shape[4:])
+    grad_padded = _gradient_of_padded(kernels, grad_out)
+    return _gradient_of_attention(_gradient_of_kernels(grad_out, padded)), grad_padded
+
+
+@window_mix_backward.register_fake
+def _gradient_shapes(grad_out: Tensor, kernels: Tensor, padded: Tensor) -> tuple[Tensor, Tensor]:
+    batch, heads, _, _, height, width = kernels.shape
+    attention = kernels.new_empty(batch, heads, WINDOW**2, WINDOW**2, height, width)
+    return attention, padded.new_empty(padded.shape)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+    _, kernels, padded = output
+    ctx.mark_non_differentiable(kernels, padded)
+    ctx.set_materialize_grads(False)  # those of the kernels and the padded values would be zeros
+    ctx.save_for_backward(kernels, padded)
+
+
+def _gradients(ctx: Any, grad_out: Tensor, *_: None) -> tuple[Tensor, Tensor]:
+    grad_attention, grad_padded = window_mix_backward(grad_out, *ctx.saved_tensors)
+    border = REACH // 2
+    return grad_attention, grad_padded[..., border:-border, border:-border].flatten(1, 2)
+
+
+window_mix.register_autograd(_gradients, setup_context=_setup_context)
 
 
 def _padded(values: Tensor, heads: int) -> Tensor:

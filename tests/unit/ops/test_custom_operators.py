@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional
 
 from nnmedseg.networks import create_network
 from nnmedseg.networks.layers.mamba import MambaBlock
-from nnmedseg.ops import selective_scan
+from nnmedseg.ops import depthwise_conv, selective_scan
 from nnmedseg.ops._scan_chunked import selective_scan_chunked, selective_scan_chunked_backward
+from nnmedseg.ops.depthwise import wide_depthwise_conv, wide_depthwise_conv_weight_gradient
+from nnmedseg.ops.window_mix import mix_windows, window_mix, window_mix_backward
 
 
 def scan_inputs(length, *, channels=4, states=3, requires_grad=False):
@@ -40,13 +43,74 @@ def test_the_scans_backward_is_a_sound_operator(length):
     torch.library.opcheck(selective_scan_chunked_backward, (y, last_state, kept, *inputs))
 
 
-def test_a_second_derivative_of_the_scan_is_refused():
-    inputs = scan_inputs(20, requires_grad=True)
+def convolution_inputs(*, layout=torch.contiguous_format, requires_grad=False):
+    torch.manual_seed(0)
+    x = torch.randn(2, 4, 6, 9).to(memory_format=layout)
+    return tuple(t.requires_grad_(requires_grad) for t in (x, torch.randn(4, 1, 3, 7)))
+
+
+@pytest.mark.parametrize("bias", [None, torch.ones(4)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_the_wide_depthwise_convolution_is_a_sound_operator(layout, bias, requires_grad):
+    given = convolution_inputs(layout=layout, requires_grad=requires_grad)
+    torch.library.opcheck(wide_depthwise_conv, (*given, bias))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_its_weights_gradient_is_a_sound_operator(layout):
+    x, weight = convolution_inputs(layout=layout)
+    torch.library.opcheck(wide_depthwise_conv_weight_gradient, (torch.randn_like(x), x, weight))
+
+
+def window_inputs(size=(4, 5), *, layout=torch.contiguous_format, requires_grad=False):
+    torch.manual_seed(0)
+    values = torch.randn(2, 6, *size).to(memory_format=layout)
+    return tuple(t.requires_grad_(requires_grad) for t in (torch.randn(2, 3, 9, 9, *size), values))
+
+
+@pytest.mark.parametrize("size", [(4, 5), (1, 1)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_mixing_in_windows_is_a_sound_operator(size, layout, requires_grad):
+    torch.library.opcheck(
+        window_mix, window_inputs(size, layout=layout, requires_grad=requires_grad)
+    )
+
+
+def test_the_backward_of_mixing_in_windows_is_a_sound_operator():
+    torch.library.opcheck(window_mix_backward, window_mix(*window_inputs()))
+
+
+@pytest.mark.parametrize(
+    ("operation", "inputs"),
+    [
+        (selective_scan, scan_inputs(20, requires_grad=True)),
+        (mix_windows, window_inputs(requires_grad=True)),
+    ],
+)
+def test_a_second_derivative_is_refused(operation, inputs):
     (gradient,) = torch.autograd.grad(
-        selective_scan(*inputs).square().sum(), inputs[:1], create_graph=True
+        operation(*inputs).square().sum(), inputs[:1], create_graph=True
     )
     with pytest.raises(RuntimeError, match="no autograd formula"):
         torch.autograd.grad(gradient.sum(), inputs)
+
+
+def test_a_second_derivative_of_the_convolution_is_right_or_refused():
+    inputs = [x.double().detach().requires_grad_() for x in convolution_inputs()]
+    loss = depthwise_conv(*inputs).square().sum()
+    of_map, of_filters = torch.autograd.grad(loss, inputs, create_graph=True)
+    native = functional.conv2d(*inputs, padding=(1, 3), groups=4).square().sum()
+    (expected,) = torch.autograd.grad(native, inputs[:1], create_graph=True)
+    for got, wanted in zip(
+        torch.autograd.grad(of_map.square().sum(), inputs, retain_graph=True),
+        torch.autograd.grad(expected.square().sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(got, wanted)
+    with pytest.raises(RuntimeError, match="no autograd formula"):
+        torch.autograd.grad(of_filters.sum(), inputs)
 
 
 @pytest.mark.parametrize("outputs", [(0,), (1,), (0, 1)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -9,8 +11,9 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from nnmedseg.networks import create_network, list_networks
-from nnmedseg.ops import deformable_depthwise_conv, selective_scan
+from nnmedseg.ops import deformable_depthwise_conv, depthwise_conv, selective_scan
 from nnmedseg.ops.flops import count_flops, register_formulas
+from nnmedseg.ops.window_mix import mix_windows
 
 
 def on_meta(*shape):
@@ -33,6 +36,21 @@ def test_the_scan():
     counted = forward_and_backward(selective_scan, *inputs, on_meta(2, 50, 3))
     per_channel = tokens * channels
     assert counted == (per_channel * (6 * states + 1), per_channel * (18 * states + 4))
+
+
+def test_a_wide_depthwise_convolution_counts_as_the_native_one():
+    x, weight = torch.zeros(2, 4, 9, 12), torch.zeros(4, 1, 5, 7)
+    inputs = x.requires_grad_(), weight.requires_grad_()
+    values = 2 * 4 * 9 * 12
+    assert forward_and_backward(depthwise_conv, *inputs) == (2 * 35 * values, 4 * 35 * values)
+    native = partial(functional.conv2d, padding=(2, 3), groups=4)
+    assert forward_and_backward(native, *inputs)[0] == 2 * 35 * values
+
+
+def test_mixing_in_windows_is_one_matrix_product_a_window():
+    counted = forward_and_backward(mix_windows, on_meta(2, 3, 9, 9, 4, 5), on_meta(2, 12, 4, 5))
+    values = 2 * 12 * 4 * 5
+    assert counted == (2 * 81 * values, 4 * 81 * values)
 
 
 @pytest.mark.parametrize(("mode", "read"), [("bilinear", 4), ("nearest", 0), ("bicubic", 16)])
