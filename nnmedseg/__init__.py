@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nnmedseg.inference.manifest import Manifest
     from nnmedseg.paths import Folders
 
-__all__ = ["convert", "evaluate", "plan_and_preprocess", "predict", "train"]
+__all__ = ["convert", "evaluate", "import_weights", "plan_and_preprocess", "predict", "train"]
 
 
 def convert(
@@ -220,3 +220,33 @@ def evaluate(
     from nnmedseg.evaluation.metrics import evaluate_folder
 
     return evaluate_folder(predictions, references, output)
+
+
+def import_weights(
+    name: str,
+    checkpoint: str | Path,
+    output: str | Path,
+    *,
+    size: tuple[int, int] | None = None,
+    overwrite: bool = False,
+    **options: Any,
+) -> Path:
+    """Make a model folder for :func:`predict` of a checkpoint that a paper's authors trained.
+
+    Args:
+        name: Network that the checkpoint belongs to, for instance ``"rosper"``.
+        checkpoint: The authors' file.
+        output: The model folder to make.
+        size: Height and width that images are brought to (default: the paper's).
+        overwrite: Replace what an earlier import has made.
+        **options: Options of the network that the file does not tell.
+
+    Returns:
+        The model folder.
+    """
+    from nnmedseg import nnunet
+
+    nnunet.prepare()
+    from nnmedseg.weights.model_folder import import_weights as run
+
+    return run(name, checkpoint, output, size=size, overwrite=overwrite, **options)

@@ -18,6 +18,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnmedseg.cores import cpu_count
 from nnmedseg.errors import NotFoundError, WeightsError
 from nnmedseg.inference.cases import InputCase, LoadedCase, load_natural, load_with_reader
+from nnmedseg.inference.released_input import RELEASED_INPUT, prepare_as_released
 from nnmedseg.nnunet import captured_output
 
 logger = logging.getLogger(__name__)
@@ -104,6 +105,9 @@ class MedSegPredictor(nnUNetPredictor):
 
     def preprocess(self, loaded: LoadedCase) -> tuple[torch.Tensor, dict[str, Any]]:
         """Return the preprocessed image ``(C, Z, H, W)`` and what leads back to its own size."""
+        released = self.configuration_manager.configuration.get("nnmedseg", {}).get(RELEASED_INPUT)
+        if released is not None:
+            return prepare_as_released(loaded.image, loaded.properties, **released)
         preprocessor = self.configuration_manager.preprocessor_class(verbose=False)
         data, _, properties = preprocessor.run_case_npy(
             loaded.image,

@@ -30,7 +30,7 @@ class PlannedNetwork(nn.Module):
     """A registered network as nnU-Net's plans name it.
 
     In evaluation it returns one tensor of logits ``(B, num_classes, H, W)`` of the input's size. In
-    training it returns the list of all supervised logits, finest first, when
+    training it returns the list of all supervised logits of the classes, finest first, when
     ``auxiliary_in_training`` is set (our trainers do so). nnU-Net's own trainer instead switches
     ``decoder.deep_supervision``, which makes it return the list in both modes.
 
@@ -67,10 +67,17 @@ class PlannedNetwork(nn.Module):
         height, width = image.shape[2:]
         padded = pad_to_accepted_size(image, self.network.size_divisor, self.network.min_size)
         outputs = self.network(padded)
-        if isinstance(outputs, list):
-            return [logits[..., :height, :width].contiguous() for logits in outputs]
+        if wants_all:
+            supervised = (
+                [outputs] if isinstance(outputs, torch.Tensor) else self._of_classes(outputs)
+            )
+            return [logits[..., :height, :width].contiguous() for logits in supervised]
         logits = outputs[..., :height, :width].contiguous()
         return logits if self.training else bounded(logits)
+
+    def _of_classes(self, outputs: list[torch.Tensor]) -> list[torch.Tensor]:
+        """The outputs that a loss over the classes can take."""
+        return outputs[: len(outputs) - len(self.network.auxiliary_outputs)]
 
 
 def bounded(logits: torch.Tensor) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,21 @@ from typing import Any
 import pytest
 import torch
 
+from nnmedseg.networks import SegmentationNetwork, create_network
+
 _GOLDEN = Path(__file__).parents[1] / "data" / "golden"
+_SMALL_OPTIONS = Path(__file__).with_name("small_options.json")
+
+
+@pytest.fixture(scope="session")
+def build_small() -> Callable[..., SegmentationNetwork]:
+    """`create_network` with the options of small_options.json, so that large networks are quick."""
+    small = json.loads(_SMALL_OPTIONS.read_text())
+
+    def build(name: str, channels: int, classes: int, **options: Any) -> SegmentationNetwork:
+        return create_network(name, channels, classes, **{**small.get(name, {}), **options})
+
+    return build
 
 
 @pytest.fixture(scope="session")
