@@ -39,18 +39,17 @@ def _divided_by_255(image: _Pixels) -> _Pixels:
 
 def _imagenet(image: _Pixels) -> _Pixels:
     """ProMISe and HeteroMedSeg's binary sets: ImageNet's mean and deviation."""
-    shape = (3, 1, 1, 1)
-    mean = np.reshape(np.float32(IMAGENET_MEAN), shape)
-    deviation = np.reshape(np.float32(IMAGENET_DEVIATION), shape)
+    mean = np.array(IMAGENET_MEAN, np.float32).reshape(3, 1, 1, 1)
+    deviation = np.array(IMAGENET_DEVIATION, np.float32).reshape(3, 1, 1, 1)
     return (image / np.float32(255) - mean) / deviation
 
 
 def _synapse(image: _Pixels) -> _Pixels:
     """HeteroMedSeg's Synapse recipe: CT in HU, or its window already scaled to [0, 1]."""
-    if image.min() < 0 or image.max() > 1:
-        low, high = SYNAPSE_WINDOW
-        image = (image.clip(low, high) - low) / (high - low)
-    return ((image - 0.5) / 0.5).astype(np.float32)
+    low, high = SYNAPSE_WINDOW
+    is_scaled = image.min() >= 0 and image.max() <= 1
+    scaled = image if is_scaled else (image.clip(low, high) - low) / (high - low)
+    return ((scaled - 0.5) / 0.5).astype(np.float32)
 
 
 def _torch_resize(mode: str) -> Callable[[_Pixels, Sequence[int]], _Pixels]:
