@@ -63,7 +63,9 @@ def _torch_resize(mode: str) -> Callable[[_Pixels, Sequence[int]], _Pixels]:
 
 def _spline(image: _Pixels, size: Sequence[int]) -> _Pixels:
     factors = (1, 1, size[0] / image.shape[2], size[1] / image.shape[3])
-    return ndimage.zoom(image, factors, order=3)
+    # Where rounding leads past the last sample SciPy fills in a constant; theirs is 0 before the
+    # intensities are scaled, which is -1 after it.
+    return ndimage.zoom(image, factors, order=3, cval=-1.0)
 
 
 INTENSITIES: Mapping[str, Callable[[_Pixels], _Pixels]] = {
