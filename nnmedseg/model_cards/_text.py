@@ -83,8 +83,9 @@ def _cost(card: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _training(card: Mapping[str, Any]) -> Iterator[str]:
-    call = f'nnmedseg.weights.from_reference("{card["name"]}", state_dict)'
-    yield from _labelled("authors' files", call if card["imports_checkpoints"] else "no importer")
+    command = f"nnmedseg_import_weights {card['name']} FILE -o MODEL"
+    importer = command if card["imports_checkpoints"] else "no importer"
+    yield from _labelled("authors' files", importer)
     yield from _labelled("starts from", card["starts_from"] or "random weights")
     losses = (f"{loss['name']} ({' or '.join(loss['forms'])})" for loss in card["losses"])
     yield from _labelled("losses", ", ".join(losses))

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from nnmedseg.data.synapse import ORGANS
 from nnmedseg.errors import UserError
 from nnmedseg.files import write_json
 from nnmedseg.networks import SegmentationNetwork
@@ -24,16 +25,6 @@ logger = logging.getLogger(__name__)
 
 CONFIGURATION = "2d"
 READER = "NaturalImage2DIO"
-SYNAPSE_ORGANS = (
-    "aorta",
-    "gallbladder",
-    "left kidney",
-    "right kidney",
-    "liver",
-    "pancreas",
-    "spleen",
-    "stomach",
-)
 _MODEL_FILES = {"plans.json", "dataset.json", "import.json", "fold_0"}
 
 
@@ -171,8 +162,8 @@ def _channels(network: SegmentationNetwork, given: ReleasedInput) -> list[str]:
 def _dataset(name: str, channels: list[str], classes: int) -> dict[str, Any]:
     if classes == 2:
         labels = ["foreground"]
-    elif classes == len(SYNAPSE_ORGANS) + 1 and channels == ["grey"]:
-        labels = list(SYNAPSE_ORGANS)
+    elif classes == len(ORGANS) + 1 and channels == ["grey"]:
+        labels = list(ORGANS)
     else:
         labels = [f"class {k}" for k in range(1, classes)]
     return {

@@ -14,19 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from nnmedseg.data.synapse import ORGANS
 from nnmedseg.evaluation.published._confusion import Scores, check_same_shape
 from nnmedseg.evaluation.published._surface import hd95
-
-CLASSES = (
-    "aorta",
-    "gallbladder",
-    "left kidney",
-    "right kidney",
-    "liver",
-    "pancreas",
-    "spleen",
-    "stomach",
-)
 
 
 def network_input(image: npt.NDArray[np.floating], side: int = 224) -> npt.NDArray[np.float32]:
@@ -67,7 +57,7 @@ def dice_and_hd95(predicted: npt.NDArray[np.bool_], true: npt.NDArray[np.bool_])
 def scores(
     prediction: npt.NDArray[np.integer],
     label: npt.NDArray[np.integer],
-    num_classes: int = len(CLASSES),
+    num_classes: int = len(ORGANS),
 ) -> Scores:
     """Dice and HD95 of every class of one volume.
 
