@@ -15,7 +15,7 @@ EXIT_INTERRUPTED = 130
 
 
 def new_parser(description: str) -> argparse.ArgumentParser:
-    """Return a parser with the options that every command has."""
+    """Return a parser with the option of every command that uses the three folders."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
         "--workspace",

@@ -13,7 +13,9 @@ logger = logging.getLogger(__name__)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line, evaluate, and return the exit code."""
-    parser = _command.new_parser("Compare predicted masks with reference masks, case by case.")
+    parser = argparse.ArgumentParser(
+        description="Compare predicted masks with reference masks, case by case."
+    )
     parser.add_argument("predictions", help="folder of predicted masks (NIfTI or PNG)")
     parser.add_argument("references", help="folder of reference masks with the same names")
     parser.add_argument(

@@ -17,8 +17,8 @@ UNPROMPTED = "promise_ips_gt"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line, import, and return the exit code."""
-    parser = _command.new_parser(
-        "Turn a checkpoint that a paper's authors trained into a model folder that "
+    parser = argparse.ArgumentParser(
+        description="Turn a checkpoint that a paper's authors trained into a model folder that "
         "nnmedseg_predict -m runs. Images are then prepared as the authors' code does it."
     )
     parser.add_argument("network", help="network that the file belongs to: see nnmedseg_models")

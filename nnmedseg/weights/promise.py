@@ -30,6 +30,8 @@ _RENAMES = (
     (r"^apm_resnet\.", "apm.resnet."),
 )
 
+_SAM_PREFIXES = ("image_encoder.", "prompt_encoder.", "mask_decoder.")
+
 _UNUSED_LAYER = (r"^apm_resnet\.fc2\.", "second linear layer, computed and never used")
 
 
@@ -131,6 +133,13 @@ def _name_now(name: str, prefixes: list[tuple[_Part, str]]) -> str:
 
 
 def _arguments(state: _State, *, has_apm: bool, has_ips: bool) -> dict[str, Any]:
+    if state and all(name.startswith(_SAM_PREFIXES) for name in state):
+        raise WeightsError(
+            "This checkpoint is of SAM itself, from which ProMISe's training starts",
+            where=f"state dict with {len(state)} entries, all of SAM's three parts",
+            mend="give a checkpoint that was trained as ProMISe, or start a training from this "
+            "file: nnmedseg.weights.load_encoder_weights",
+        )
     sam = sam_options(state)
     foregrounds = 1
     if has_ips:

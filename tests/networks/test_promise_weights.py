@@ -186,9 +186,14 @@ def test_a_checkpoint_of_another_mode_is_refused(name, file, load_golden):
         from_reference(name, load_golden(file)[1])
 
 
-@pytest.mark.parametrize("name", ["promise_apm", "promise_apm_ips"])
-def test_a_checkpoint_without_the_mode_is_refused(name, load_golden):
+def test_a_checkpoint_without_the_mode_is_refused(load_golden):
     with pytest.raises(WeightsError, match="missing"):
+        from_reference("promise_apm_ips", load_golden("promise_apm")[1])
+
+
+@pytest.mark.parametrize("name", ["promise_apm", "promise_apm_ips", "promise_ips_gt"])
+def test_sam_itself_is_refused_with_what_it_is_for(name, load_golden):
+    with pytest.raises(WeightsError, match="load_encoder_weights"):
         from_reference(name, load_golden("sam_tiny")[1])
 
 
