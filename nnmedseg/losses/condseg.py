@@ -14,7 +14,12 @@ from torch.nn import functional
 from nnmedseg.errors import UserError
 from nnmedseg.losses._precision import in_float32
 from nnmedseg.losses._registry import Form, register_loss
-from nnmedseg.losses.pooled import as_list, binary_cross_entropy, dice_over_batch
+from nnmedseg.losses.pooled import (
+    as_list,
+    binary_cross_entropy,
+    dice_over_batch,
+    single_logit,
+)
 
 
 @in_float32
@@ -50,7 +55,7 @@ def mask_loss(logits: Tensor, target: Tensor, form: Form = "corrected") -> Tenso
         UserError: ``released`` with more than two classes; the authors have one.
     """
     if logits.shape[1] <= 2:
-        return dice_bce(_single_logit(logits), target, form)
+        return dice_bce(single_logit(logits), target, form)
     if form == "released":
         raise UserError(
             "ConDSeg's loss as released exists for one or two classes only",
@@ -79,7 +84,7 @@ def consistency(logits: Tensor, others: Tensor) -> Tensor:
         return functional.cross_entropy(logits, others.argmax(1)) + functional.cross_entropy(
             others, logits.argmax(1)
         )
-    logits, others = _single_logit(logits), _single_logit(others)
+    logits, others = single_logit(logits), single_logit(others)
     mask, other_mask = (view.gt(0).to(view.dtype) for view in (logits, others))
     return binary_cross_entropy(logits, other_mask) + binary_cross_entropy(others, mask)
 
@@ -112,10 +117,6 @@ def complementary(foreground: Tensor, background: Tensor, uncertainty: Tensor) -
     probabilities = torch.cat([foreground, background, uncertainty], dim=1).sigmoid()
     f, b, u = probabilities.softmax(1).unbind(1)
     return (f * b + f * u + b * u).mean()
-
-
-def _single_logit(logits: Tensor) -> Tensor:
-    return logits if logits.shape[1] == 1 else logits[:, 1:] - logits[:, :1]
 
 
 def _with_channel(target: Tensor) -> Tensor:

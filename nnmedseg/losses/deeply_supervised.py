@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nnmedseg.losses.pooled import as_list, binary_cross_entropy, dice_by_sample
+from nnmedseg.losses.pooled import as_list, binary_cross_entropy, dice_by_sample, single_logit
 
 
 class SummedCrossEntropyDice(nn.Module):
@@ -27,12 +27,15 @@ class SummedCrossEntropyDice(nn.Module):
         """The loss, a scalar.
 
         Args:
-            outputs: Logits ``(B, 1, H, W)``, or a list of them.
+            outputs: Logits ``(B, 1, H, W)``, or of two classes ``(B, 2, H, W)``, or a list of them.
             target: Mask of values in [0, 1], ``(B, 1, H, W)``.
+
+        Raises:
+            SizeError: There are more than two classes.
         """
         losses = [
             self.cross_entropy_weight * binary_cross_entropy(logits, target)
             + self.dice_weight * dice_by_sample(logits, target)
-            for logits in as_list(outputs)
+            for logits in map(single_logit, as_list(outputs))
         ]
         return torch.stack(losses).sum()

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from nnmedseg.errors import SizeError
 from nnmedseg.losses._precision import in_float32
 
 
@@ -30,6 +31,25 @@ def dice_over_batch(logits: Tensor, target: Tensor, smooth: float = 1.0) -> Tens
 def _dice_loss(probabilities: Tensor, target: Tensor, smooth: float) -> Tensor:
     overlap = (probabilities * target).sum(1)
     return 1 - (2 * overlap + smooth) / (probabilities.sum(1) + target.sum(1) + smooth)
+
+
+def single_logit(logits: Tensor) -> Tensor:
+    """The one logit ``(B, 1, H, W)`` whose sigmoid is the softmax's foreground of two classes.
+
+    Args:
+        logits: ``(B, 1, H, W)``, which is that already, or ``(B, 2, H, W)``.
+
+    Raises:
+        SizeError: There are more classes, for which a binary loss is not defined.
+    """
+    classes = logits.shape[1]
+    if classes > 2:
+        raise SizeError(
+            "This loss is defined for one foreground class",
+            where=f"logits of {classes} classes",
+            mend="use a network of one or two classes, or a loss for several",
+        )
+    return logits if classes == 1 else logits[:, 1:] - logits[:, :1]
 
 
 def as_list(outputs: Tensor | list[Tensor]) -> list[Tensor]:

@@ -8,7 +8,7 @@ from torch.nn import functional
 from nnmedseg.errors import SizeError
 from nnmedseg.losses._precision import in_float32
 from nnmedseg.losses._registry import Form, register_loss
-from nnmedseg.losses.pooled import as_list, binary_cross_entropy
+from nnmedseg.losses.pooled import as_list, binary_cross_entropy, dice_by_sample, single_logit
 
 
 @in_float32
@@ -54,14 +54,17 @@ class ProMISeLoss(nn.Module):
     With the full-size logits it is the same loss at full resolution.
 
     Args:
+        clamped: Take Dice as the paper does, in both forms. Without, its smoothing is not doubled, so
+            that it needs no clamp: an image without foreground has a gradient too.
         form: ``released`` takes the sigmoid of the logits first, as the authors' code gives masks
             after a sigmoid to terms that apply one themselves. Predictions so lie between 0.5
             and 0.73, the loss stays above 1 even for a perfect one, and its gradients are small.
     """
 
-    def __init__(self, form: Form = "corrected"):
+    def __init__(self, form: Form = "corrected", *, clamped: bool = True):
         super().__init__()
         self.form = form
+        self.dice = clamped_dice if clamped else dice_by_sample
 
     def forward(self, outputs: Tensor | list[Tensor], target: Tensor) -> Tensor:
         """Compare logits with a mask.
@@ -80,7 +83,7 @@ class ProMISeLoss(nn.Module):
         """
         logits = as_list(outputs)[0]
         if logits.shape[1] == 2 and target.shape[1] == 1:
-            logits = logits[:, 1:] - logits[:, :1]
+            logits = single_logit(logits)
         if logits.shape[1] != target.shape[1]:
             raise SizeError(
                 "ProMISe's loss compares each logit with a mask of its own",
@@ -89,7 +92,7 @@ class ProMISeLoss(nn.Module):
             )
         target = reduced_target(target, logits)
         logits = _probabilities(logits) if self.form == "released" else logits
-        return binary_cross_entropy(logits, target) + clamped_dice(logits, target)
+        return binary_cross_entropy(logits, target) + self.dice(logits, target)
 
 
 @in_float32

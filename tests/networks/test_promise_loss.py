@@ -43,6 +43,18 @@ def test_regions_count_as_samples_in_the_loss():
     torch.testing.assert_close(loss(logits, target), alone)
 
 
+def test_without_the_clamp_an_image_without_foreground_has_a_gradient_from_dice():
+    logits = torch.full((1, 1, 4, 4), -12.0, requires_grad=True)
+    gradients = {
+        clamped: torch.autograd.grad(
+            create_loss("promise", clamped=clamped).dice(logits, torch.zeros(1, 1, 4, 4)), logits
+        )[0]
+        for clamped in (True, False)
+    }
+    assert gradients[True].count_nonzero() == 0
+    assert (gradients[False] > 0).all()
+
+
 def test_the_loss_refuses_more_logits_than_masks():
     with pytest.raises(SizeError, match="3 logits, 1 masks"):
         create_loss("promise")(torch.zeros(1, 3, 4, 4), torch.zeros(1, 1, 4, 4))

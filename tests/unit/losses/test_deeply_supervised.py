@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from nnmedseg.errors import SizeError
 from nnmedseg.losses import create_loss, loss_forms
 from nnmedseg.losses.pooled import binary_cross_entropy, dice_by_sample
 
@@ -67,6 +68,19 @@ def test_confident_mistakes_in_half_precision_have_a_finite_loss(name):
         value = create_loss(name)(logits, torch.zeros(2, 1, 4, 4, dtype=torch.uint8))
     assert value.dtype == torch.float32
     assert value.isfinite()
+
+
+@pytest.mark.parametrize("name", ["rosper", "asc"])
+def test_two_classes_have_the_loss_of_one_logit(name):
+    logits, target = torch.randn(2, 2, 4, 4), torch.rand(2, 1, 4, 4)
+    loss = create_loss(name)
+    torch.testing.assert_close(loss(logits, target), loss(logits[:, 1:] - logits[:, :1], target))
+
+
+@pytest.mark.parametrize("name", ["rosper", "asc"])
+def test_more_classes_are_refused(name):
+    with pytest.raises(SizeError, match="3 classes"):
+        create_loss(name)(torch.zeros(1, 3, 4, 4), torch.zeros(1, 1, 4, 4))
 
 
 @pytest.mark.parametrize("name", ["rosper", "asc"])
