@@ -54,11 +54,11 @@ class ProMISeLoss(nn.Module):
     With the full-size logits it is the same loss at full resolution.
 
     Args:
-        clamped: Take Dice as the paper does, in both forms. Without, its smoothing is not doubled, so
-            that it needs no clamp: an image without foreground has a gradient too.
         form: ``released`` takes the sigmoid of the logits first, as the authors' code gives masks
             after a sigmoid to terms that apply one themselves. Predictions so lie between 0.5
             and 0.73, the loss stays above 1 even for a perfect one, and its gradients are small.
+        clamped: Take Dice as the paper does, in both forms. Without the clamp its smoothing is
+            not doubled, so that an image without foreground has a gradient too.
     """
 
     def __init__(self, form: Form = "corrected", *, clamped: bool = True):
