@@ -9,7 +9,7 @@ What an operator computes is counted by its definition, whichever way it is comp
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -54,7 +54,20 @@ def count_flops(network: nn.Module, image_shape: Sequence[int]) -> int:
 
 def register_formulas() -> None:
     """Give PyTorch's counter the formulas of this module; those that it has already stay."""
-    for operator, formula in {**_formulas(), **_torchvision_formulas()}.items():
+    _register({**_formulas(), **_torchvision_formulas()})
+
+
+def register_scan_formulas(form: str) -> None:
+    """Give it those of the operators ``nnmedseg::selective_scan_<form>`` and its backward one."""
+    forward, backward = f"selective_scan_{form}", f"selective_scan_{form}_backward"
+    ours = torch.ops.nnmedseg
+    _register(
+        {getattr(ours, forward): selective_scan, getattr(ours, backward): selective_scan_backward}
+    )
+
+
+def _register(formulas: Mapping[Any, Formula]) -> None:
+    for operator, formula in formulas.items():
         if operator not in flop_registry:
             register_flop_formula(operator)(formula)
 

@@ -1,37 +1,88 @@
-# ruff: noqa: N803 - A, B, C and D are what the field calls these matrices
-"""The selective scan of Mamba (Gu and Dao, 2023, section 3), in whichever form is at hand.
+# ruff: noqa: N803, N806 - A, B, C and D are what the field calls these matrices
+"""The selective scan of Mamba (Gu and Dao, 2023, section 3), in whichever form is quickest here.
 
-The environment variable ``NNMEDSEG_SCAN`` chooses the form, read at each call:
+The environment variable ``NNMEDSEG_SCAN`` forces a form; it is read at each call:
 
-- ``chunked`` (default): plain PyTorch, every device;
-- ``mamba_ssm``: the fused kernel of the ``mamba-ssm`` package, CUDA only.
+- ``numba``: compiled for the processor, what CPUs use;
+- ``triton``: compiled for the GPU, what CUDA devices use;
+- ``chunked``: plain PyTorch, what is used everywhere else and where another form fails;
+- ``mamba_ssm``: the fused kernel of the ``mamba-ssm`` package, CUDA only, mainly to compare.
 
-A form that fails at its first use is given up with one warning, and the chunked one takes over.
-Programs of ``torch.compile`` and ``torch.export`` always hold the chunked form, as one operator;
-to load a saved one, import ``nnmedseg.ops`` first.
+A form that fails is given up with one warning, and the chunked one takes over; float64 is always
+scanned in the chunked form. Programs of ``torch.compile`` hold the form that was chosen when they
+were traced, those of ``torch.export`` the chunked one, each as one operator; to load an exported
+program, import ``nnmedseg.ops`` first.
 """
 
 from __future__ import annotations
 
-import logging
-import os
+import importlib
+import math
+from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from nnmedseg.errors import UserError
-from nnmedseg.ops import _scan_chunked, _scan_mamba_ssm
+from nnmedseg.ops import _scan_chunked
+from nnmedseg.ops._forms import Forms
 from nnmedseg.ops._precision import at_least_float32
 from nnmedseg.ops._scan_inputs import ScanForm, ScanInputs
 
-_log = logging.getLogger(__name__)
+_is_exporting: Callable[[], bool] = getattr(
+    torch.compiler, "is_exporting", torch.compiler.is_compiling
+)  # before PyTorch 2.7 exporting cannot be told from compiling
 
-ENVIRONMENT_VARIABLE = "NNMEDSEG_SCAN"
 
-_FORMS: dict[str, ScanForm] = {"chunked": _scan_chunked.scan, "mamba_ssm": _scan_mamba_ssm.scan}
-_given_up: set[str] = set()
-_announced: set[str] = set()
+def _imported(module: str) -> Callable[[], ScanForm]:
+    """What imports a form when it is first wanted, as compilers take long to import."""
+    return lambda: cast(ScanForm, importlib.import_module(f"nnmedseg.ops.{module}").scan)
+
+
+def _attempt(form: ScanForm, device_type: str) -> None:
+    """Compare a form with the chunked one, gradients included; raises where they differ."""
+    results = []
+    with torch.inference_mode(False), torch.enable_grad():
+        for scan in (form, _scan_chunked.scan):
+            tensors = [tensor.to(device_type).requires_grad_() for tensor in _example()]
+            out, last_state = scan(_inputs(tensors))
+            loss = out.square().sum() + last_state.sum()
+            results.append([out, last_state, *torch.autograd.grad(loss, tensors)])
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+
+
+def _inputs(tensors: list[Tensor]) -> ScanInputs:
+    u, dt, A, B, C, D, z, dt_bias = tensors
+    return ScanInputs(u, dt, A, B, C, D, z, dt_bias, dt_softplus=True)
+
+
+def _example() -> list[Tensor]:
+    """Inputs of 40 tokens, 2 channels and 3 states, in their order."""
+    tokens, channels, states = (1, 40, 2), (2,), (1, 40, 3)
+    shapes = (tokens, tokens, (2, 3), states, states, channels, tokens, channels)
+    waves = [
+        torch.arange(1, 1 + math.prod(shape), dtype=torch.float32, device="cpu").sin().view(shape)
+        for shape in shapes
+    ]
+    waves[2] = -waves[2].abs() - 0.1
+    return waves
+
+
+_forms = Forms(
+    "selective scan",
+    variable="NNMEDSEG_SCAN",
+    loaders={
+        "chunked": lambda: _scan_chunked.scan,
+        "numba": _imported("_scan_numba"),
+        "triton": _imported("_scan_triton"),
+        "mamba_ssm": _imported("_scan_mamba_ssm"),
+    },
+    preferred={"cpu": "numba", "meta": "numba", "cuda": "triton"},
+    fallback="chunked",
+    attempt=_attempt,
+)
 
 
 def selective_scan(
@@ -75,39 +126,37 @@ def selective_scan(
 
     Raises:
         UserError: ``NNMEDSEG_SCAN`` names an unknown form.
+        ValueError: Shapes do not belong together.
     """
-    inputs = ScanInputs(u, dt, A, B, C, D, z, dt_bias, dt_softplus).to(at_least_float32(u.dtype))
-    out, last_state = _run(_chosen_form(), inputs)
+    inputs = ScanInputs(u, dt, A, B, C, D, z, dt_bias, dt_softplus)
+    inputs.check()
+    out, last_state = _run(inputs.to(at_least_float32(u.dtype)))
     out = out.to(u.dtype)
     return (out, last_state) if return_last_state else out
 
 
-def _chosen_form() -> str:
-    name = os.environ.get(ENVIRONMENT_VARIABLE, "").strip() or "chunked"
-    if name not in _FORMS:
-        raise UserError(
-            f"Unknown form of the selective scan: {name!r}",
-            where=f"environment variable {ENVIRONMENT_VARIABLE}",
-            mend=f"set it to one of {', '.join(sorted(_FORMS))}, or unset it",
-        )
-    return "chunked" if name in _given_up else name
-
-
-def _run(name: str, inputs: ScanInputs) -> tuple[Tensor, Tensor]:
-    device = inputs.u.device.type
-    # In a traced program and where there are shapes only, the chunked form stands for the others.
-    if torch.compiler.is_compiling() or device == "meta" or isinstance(inputs.u, FakeTensor):
+def _run(inputs: ScanInputs) -> tuple[Tensor, Tensor]:
+    device_type = inputs.u.device.type
+    if _is_exporting():
         return _scan_chunked.scan(inputs)
-    if name not in _announced:
-        _log.info("selective scan: %s on %s", name, device)
+    if torch.compiler.is_compiling():
+        return _forms.load(_chosen_once(device_type))(inputs)
+    _forms.wanted(device_type)  # refuses an unknown name for float64 too
+    if inputs.u.dtype == torch.float64:
+        return _scan_chunked.scan(inputs)
+    has_values = device_type != "meta" and not isinstance(inputs.u, FakeTensor)
+    name = _forms.choose(device_type, has_values=has_values)
     try:
-        result = _FORMS[name](inputs)
+        return _forms.load(name)(inputs)
     except Exception as error:
-        if name == "chunked" or name in _announced:
+        if name == _forms.fallback:
             raise
-        # A binary built for another PyTorch raises OSError, a missing one ImportError, and so on.
-        _given_up.add(name)
-        _log.warning("selective scan: %s failed (%s); using the chunked form", name, error)
-        return _run("chunked", inputs)
-    _announced.add(name)
-    return result
+        result = _scan_chunked.scan(inputs)  # raises where the inputs are at fault, not the form
+        _forms.give_up(name, device_type, error)
+        return result
+
+
+@torch.compiler.assume_constant_result
+def _chosen_once(device_type: str) -> str:
+    """The form that a compiled program holds."""
+    return _forms.choose(device_type)

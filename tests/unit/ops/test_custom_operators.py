@@ -43,6 +43,30 @@ def test_the_scans_backward_is_a_sound_operator(length):
     torch.library.opcheck(selective_scan_chunked_backward, (y, last_state, kept, *inputs))
 
 
+def fused_scan_inputs(length, *, optional, requires_grad=False):
+    u, dt, A, B, C = (x.detach().float() for x in scan_inputs(length))  # noqa: N806
+    given = [u, dt, A, B, C, *([A[:, 0], u.cos(), A[:, 0]] if optional else [None] * 3)]
+    return *(None if x is None else x.clone().requires_grad_(requires_grad) for x in given), True
+
+
+@pytest.mark.parametrize("length", [1, 77])
+@pytest.mark.parametrize("optional", [False, True])
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_numbas_scan_is_a_sound_operator(length, optional, requires_grad):
+    pytest.importorskip("nnmedseg.ops._scan_numba", exc_type=ImportError)
+    inputs = fused_scan_inputs(length, optional=optional, requires_grad=requires_grad)
+    torch.library.opcheck(torch.ops.nnmedseg.selective_scan_numba.default, inputs)
+
+
+@pytest.mark.parametrize("optional", [False, True])
+def test_its_backward_is_a_sound_operator(optional):
+    pytest.importorskip("nnmedseg.ops._scan_numba", exc_type=ImportError)
+    inputs = fused_scan_inputs(77, optional=optional)
+    out, last_state, kept = torch.ops.nnmedseg.selective_scan_numba(*inputs)
+    given = (out, last_state, kept, *inputs)
+    torch.library.opcheck(torch.ops.nnmedseg.selective_scan_numba_backward.default, given)
+
+
 def convolution_inputs(*, layout=torch.contiguous_format, requires_grad=False):
     torch.manual_seed(0)
     x = torch.randn(2, 4, 6, 9).to(memory_format=layout)

@@ -3,18 +3,13 @@
 
 from __future__ import annotations
 
-import importlib
-import logging
-
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
-from nnmedseg.errors import UserError
 from nnmedseg.ops import _scan_chunked, selective_scan
 from nnmedseg.ops._scan_chunked import steps_per_chunk
-
-scan_module = importlib.import_module("nnmedseg.ops.selective_scan")  # the function hides it
 
 
 def sequential_scan(u, dt, A, B, C, *, D, z, dt_bias):
@@ -58,6 +53,11 @@ def with_gradients(scan, inputs, **options):
     return {"out": out, "last": last_state, **dict(zip(inputs, gradients, strict=True))}
 
 
+def in_float64(inputs):
+    """The same numbers in float64."""
+    return {name: value.double() for name, value in inputs.items()}
+
+
 def assert_near(actual, expected, tolerance):
     """Every tensor within ``tolerance`` of the largest entry of what is expected."""
     for name, value in expected.items():
@@ -84,11 +84,98 @@ def test_float64_agrees_with_the_definition(length, channels):
     assert_near(with_gradients(selective_scan, inputs, **OURS), expected, 1e-13)
 
 
-def test_float32_agrees_with_float64():
-    inputs = random_inputs(4096, 8, batch=1, states=16)
-    expected = with_gradients(selective_scan, inputs, **OURS)
-    single = {name: value.float() for name, value in inputs.items()}
-    assert_near(with_gradients(selective_scan, single, **OURS), expected, 2e-6)
+@pytest.fixture(params=["chunked", "numba"])
+def form(request, monkeypatch):
+    """Each form that a CPU has; Triton's needs a GPU or its interpreter (test_scan_triton)."""
+    monkeypatch.setenv("NNMEDSEG_SCAN", request.param)
+    return request.param
+
+
+@pytest.mark.parametrize("channels", [4, 8, 12, 24, 32])
+@pytest.mark.parametrize("length", [1, 77, 257, 300])
+@pytest.mark.usefixtures("form")
+def test_float32_agrees_with_the_definition_in_float64(length, channels):
+    inputs = random_inputs(length, channels, dtype=torch.float32)
+    expected = with_gradients(sequential_scan, in_float64(inputs))
+    assert_near(with_gradients(selective_scan, inputs, **OURS), expected, 2e-6)
+
+
+@pytest.mark.parametrize("states", [1, 8, 16, 17, 40])
+@pytest.mark.usefixtures("form")
+def test_any_number_of_states(states):
+    inputs = random_inputs(77, 8, states=states, dtype=torch.float32)
+    expected = with_gradients(sequential_scan, in_float64(inputs))
+    assert_near(with_gradients(selective_scan, inputs, **OURS), expected, 2e-6)
+
+
+@pytest.mark.parametrize(("length", "tolerance"), [(4096, 2e-6), (65536, 1e-5)])
+@pytest.mark.usefixtures("form")
+def test_long_sequences_in_float32_agree_with_float64(length, tolerance):
+    inputs = random_inputs(length, 4, batch=1, states=16, dtype=torch.float32)
+    expected = with_gradients(selective_scan, in_float64(inputs), **OURS)
+    assert_near(with_gradients(selective_scan, inputs, **OURS), expected, tolerance)
+
+
+@pytest.mark.usefixtures("form")
+def test_large_steps_in_float32_agree_with_the_definition():
+    inputs = random_inputs(300, 8, dtype=torch.float32)
+    inputs["dt"] = inputs["dt"] + 60
+    expected = with_gradients(sequential_scan, in_float64(inputs))
+    assert_near(with_gradients(selective_scan, inputs, **OURS), expected, 5e-6)
+
+
+@pytest.mark.usefixtures("form")
+def test_tiny_steps_in_float32_agree_with_the_definition():
+    inputs = random_inputs(300, 8, dtype=torch.float32)
+    inputs["dt"] = inputs["dt"] - 40
+    inputs["dt_bias"] = torch.zeros(8)  # added to -40 it would be rounded, and so would the steps
+    expected = with_gradients(sequential_scan, in_float64(inputs))
+    assert_near(with_gradients(selective_scan, inputs, **OURS), expected, 5e-6)
+
+
+@pytest.mark.usefixtures("form")
+def test_rows_that_lie_apart_are_scanned_like_dense_ones():
+    inputs = random_inputs(77, 8, dtype=torch.float32)
+    apart = dict(inputs)
+    for name in ("u", "dt", "z", "B", "C"):
+        width = inputs[name].shape[-1]
+        wider = torch.full((2, 80, width + 5), torch.nan)
+        wider[:, 2:79, 3 : width + 3] = inputs[name]
+        apart[name] = wider[:, 2:79, 3 : width + 3]
+    apart["u"] = inputs["u"].transpose(1, 2).contiguous().transpose(1, 2)
+    expected = selective_scan(**inputs, dt_softplus=True)
+    torch.testing.assert_close(selective_scan(**apart, dt_softplus=True), expected)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 8])
+def test_threads_change_nothing(monkeypatch, batch):
+    monkeypatch.setenv("NNMEDSEG_SCAN", "numba")
+    inputs = random_inputs(1024, 24, batch=batch, states=16, dtype=torch.float32)
+    results = []
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 4):
+            torch.set_num_threads(threads)
+            results.append(with_gradients(selective_scan, inputs, **OURS))
+    finally:
+        torch.set_num_threads(before)
+    assert_near(*results, 1e-6)
+
+
+@pytest.mark.usefixtures("form")
+def test_a_step_that_is_not_a_number_is_not_hidden():
+    inputs = random_inputs(77, 8, dtype=torch.float32)
+    inputs["dt"][0, 40, 3] = torch.nan
+    out = selective_scan(**inputs, dt_softplus=True)
+    assert out[0, 40:, 3].isnan().all()
+    assert not out[:, :40].isnan().any()
+
+
+@pytest.mark.usefixtures("form")
+def test_shapes_that_do_not_belong_together_are_refused():
+    inputs = random_inputs(20, 4, dtype=torch.float32)
+    with pytest.raises(ValueError, match="B has the shape"):
+        selective_scan(**inputs | {"B": inputs["B"][:, :19]})
 
 
 @pytest.mark.parametrize(("length", "steps"), [(1, 1), (5, 1), (13, 4), (23, 8)])
@@ -129,19 +216,22 @@ def test_steps_of_a_chunk_are_a_power_of_two_within_the_sequence(length, values)
     assert 1 <= steps <= max(4 * length**0.5, 1)
 
 
-def test_the_skip_the_gate_and_the_bias_may_be_left_out():
-    inputs = random_inputs(20, 4)
+@pytest.mark.usefixtures("form")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_skip_the_gate_and_the_bias_may_be_left_out(dtype):
+    inputs = random_inputs(20, 4, dtype=dtype)
     plain = {name: inputs[name] for name in ("u", "dt", "A", "B", "C")}
     plain["dt"] = plain["dt"].abs()
     everything = {
         **plain,
-        "D": torch.zeros(4, dtype=torch.float64),
+        "D": torch.zeros(4, dtype=dtype),
         "z": torch.full_like(plain["u"], 50.0),  # silu(50) is 50
-        "dt_bias": torch.zeros(4, dtype=torch.float64),
+        "dt_bias": torch.zeros(4, dtype=dtype),
     }
     torch.testing.assert_close(selective_scan(**plain), selective_scan(**everything) / 50)
 
 
+@pytest.mark.usefixtures("form")
 def test_half_precision_input_is_scanned_in_float32():
     inputs = random_inputs(300, 4, dtype=torch.float32)
     rounded = {name: value.bfloat16() for name, value in inputs.items()}
@@ -152,6 +242,7 @@ def test_half_precision_input_is_scanned_in_float32():
     torch.testing.assert_close(out, expected.bfloat16())
 
 
+@pytest.mark.usefixtures("form")
 def test_autocast_does_not_touch_the_scan():
     inputs = random_inputs(300, 4, dtype=torch.float32)
     expected = selective_scan(**inputs, dt_softplus=True)
@@ -172,34 +263,19 @@ def saved_bytes(inputs):
     return total
 
 
-def test_meta_saves_the_bytes_that_a_real_run_saves():
-    inputs = random_inputs(1000, 8, states=16, dtype=torch.float32)
+@pytest.mark.usefixtures("form")
+@pytest.mark.parametrize("states", [3, 16])
+def test_tensors_without_values_save_the_bytes_that_real_ones_save(states):
+    inputs = random_inputs(1000, 8, states=states, dtype=torch.float32)
     on_meta = {name: value.to("meta") for name, value in inputs.items()}
-    assert saved_bytes(on_meta) == saved_bytes(inputs)
+    with FakeTensorMode() as mode:
+        fake = {name: mode.from_tensor(value) for name, value in inputs.items()}
+        of_fake = saved_bytes(fake)
+    assert saved_bytes(on_meta) == of_fake == saved_bytes(inputs)
 
 
+@pytest.mark.usefixtures("form")
 def test_meta_backward_has_the_inputs_shapes():
-    inputs = {k: v.to("meta") for k, v in random_inputs(50, 4).items()}
+    inputs = {k: v.to("meta") for k, v in random_inputs(50, 4, dtype=torch.float32).items()}
     result = with_gradients(lambda **kw: selective_scan(**kw, **OURS), inputs)
     assert {k: result[k].shape for k in inputs} == {k: v.shape for k, v in inputs.items()}
-
-
-def test_an_unknown_form_names_the_known_ones(monkeypatch):
-    monkeypatch.setenv("NNMEDSEG_SCAN", "quick")
-    with pytest.raises(UserError, match="chunked, mamba_ssm"):
-        selective_scan(**random_inputs(5, 4))
-
-
-def test_a_form_that_fails_falls_back_with_one_warning(monkeypatch, caplog):
-    def broken(_):
-        raise OSError("undefined symbol")
-
-    monkeypatch.setattr(scan_module, "_given_up", set())
-    monkeypatch.setitem(scan_module._FORMS, "mamba_ssm", broken)
-    inputs = random_inputs(5, 4)
-    expected = selective_scan(**inputs)
-    monkeypatch.setenv("NNMEDSEG_SCAN", "mamba_ssm")
-    with caplog.at_level(logging.WARNING):
-        results = [selective_scan(**inputs) for _ in range(2)]
-    assert all(torch.equal(result, expected) for result in results)
-    assert len(caplog.records) == 1
