@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ from nnmedseg.cores import cpu_count
 from nnmedseg.errors import NotFoundError, WeightsError
 from nnmedseg.inference.cases import InputCase, LoadedCase, load_natural, load_with_reader
 from nnmedseg.inference.released_input import RELEASED_INPUT, prepare_as_released
+from nnmedseg.networks.adapter import PlannedNetwork
+from nnmedseg.networks.layers.layout import lay_out_weights
 from nnmedseg.nnunet import captured_output
 
 logger = logging.getLogger(__name__)
@@ -37,6 +40,8 @@ class MedSegPredictor(nnUNetPredictor):
     model: Path
     folds: list[str]
     checkpoint_name: str
+    network: torch.nn.Module
+    list_of_parameters: list[dict[str, Any]]
 
     @classmethod
     def from_folder(
@@ -72,6 +77,7 @@ class MedSegPredictor(nnUNetPredictor):
             )
             try:
                 predictor.initialize_from_trained_model_folder(str(model), chosen, checkpoint_name)
+                predictor._fuse()
             except (RuntimeError, KeyError, EOFError, OSError) as error:
                 raise WeightsError(
                     f"the model cannot be loaded: {error}",
@@ -82,6 +88,23 @@ class MedSegPredictor(nnUNetPredictor):
         predictor.folds = chosen
         predictor.checkpoint_name = checkpoint_name
         return predictor
+
+    def _fuse(self) -> None:
+        """Put fused forms in the place of the network and of each fold's parameters.
+
+        A compiled network, and one that is not of this package, stays as it is.
+        """
+        network = self.network
+        if not isinstance(network, PlannedNetwork):
+            return
+        lay_out_weights(network, self.device)
+        for number, parameters in enumerate(self.list_of_parameters):
+            network.load_state_dict(parameters)
+            self.network = network.fuse()
+            self.list_of_parameters[number] = self.network.state_dict()
+        if len(self.list_of_parameters) > 1:
+            # nnU-Net writes each fold's parameters into the network: it needs memory of its own.
+            self.network = copy.deepcopy(self.network)
 
     @property
     def is_natural(self) -> bool:

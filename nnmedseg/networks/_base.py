@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
-import torch
 from torch import Tensor, nn
 
-from nnmedseg.errors import SizeError
+from nnmedseg.errors import SizeError, UserError
+from nnmedseg.networks.fusing import fused_copy
+from nnmedseg.networks.layers.layout import channels_last
+
+NetworkT = TypeVar("NetworkT", bound="SegmentationNetwork")
 
 
 class SegmentationNetwork(nn.Module):
@@ -31,6 +34,7 @@ class SegmentationNetwork(nn.Module):
         options: The other options that it was built with, JSON-serialisable;
             ``type(network)(input_channels, num_classes, **options)`` builds another one.
         deep_supervision: Whether to return the list; may be changed at any time.
+        is_fused: Whether `fuse` made it.
     """
 
     size_divisor: int = 1
@@ -50,19 +54,42 @@ class SegmentationNetwork(nn.Module):
         self.num_classes = num_classes
         self.options = options
         self.deep_supervision = deep_supervision
+        self.is_fused = False
+
+    def fuse(self: NetworkT) -> NetworkT:
+        """Return a copy for inference that is faster and gives the same logits up to rounding.
+
+        Convolutions take on what was linear after them, batch norms before all. The copy is for
+        evaluation only and has a state dict of its own: entries of the network do not load into it,
+        so load them first.
+        """
+        network: NetworkT = fused_copy(self)
+        network.is_fused = True
+        return network
+
+    def train(self: NetworkT, mode: bool = True) -> NetworkT:
+        """Set training or evaluation mode.
+
+        Raises:
+            UserError: Training mode is asked of a fused network.
+        """
+        if mode and self.is_fused:
+            raise UserError(
+                f"A fused {type(self).__name__} has no training mode, as its norms are gone",
+                mend="train the network that it was made from, and call fuse() again",
+            )
+        return super().train(mode)
 
     def prepare(self, image: Tensor) -> Tensor:
-        """Check the image and lay it out as the device likes it: on a CPU in channels_last.
+        """Check the image and lay it out as its device likes it, see `channels_last`.
 
-        Convolutions keep the layout, and wide depthwise ones are ten times faster in it.
+        All layers keep the layout.
 
         Raises:
             SizeError: See `check_input`.
         """
         self.check_input(image)
-        if image.device.type == "cpu":
-            return image.contiguous(memory_format=torch.channels_last)
-        return image
+        return channels_last(image)
 
     def check_input(self, image: Tensor) -> None:
         """Refuse an image that the network cannot take.

@@ -7,6 +7,7 @@ evaluation, and can so be trained by nnU-Net's own trainer, by ours, and used by
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,6 +60,11 @@ class PlannedNetwork(nn.Module):
         self.network = create_network(network, input_channels, num_classes, **options)
         self.decoder = _DeepSupervisionSwitch(deep_supervision)
         self.auxiliary_in_training = False
+
+    def fuse(self) -> PlannedNetwork:
+        """Return a copy for inference; see `SegmentationNetwork.fuse`."""
+        replaced = {id(self.network): self.network.fuse()}
+        return copy.deepcopy(self, replaced).eval()
 
     def forward(self, image: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         """Return the logits of an image ``(B, C, H, W)`` of any height and width."""

@@ -30,6 +30,7 @@ normalises one value a channel and sample over the batch; evaluation does not.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,7 @@ from torch.nn import functional
 from nnmedseg.networks._registry import register_network
 from nnmedseg.networks._u_shaped import UShapedNetwork
 from nnmedseg.networks.cards.asc import ASC
+from nnmedseg.networks.fusing import Fusable, fold, folded
 from nnmedseg.networks.layers.convolution import (
     conv_norm,
     convolutional_feed_forward,
@@ -47,7 +49,7 @@ from nnmedseg.networks.layers.deformable import DeformableDepthwiseConv2d
 from nnmedseg.networks.layers.gates import ChannelGate, SpatialGate
 from nnmedseg.networks.layers.mamba import GroupedMamba
 from nnmedseg.networks.layers.multi_scale import MultiScaleBranches
-from nnmedseg.networks.layers.resampling import enlarge
+from nnmedseg.networks.layers.resampling import EnlargedPointwise
 
 
 class IPCB(nn.Sequential):
@@ -163,7 +165,7 @@ class MSFA(MultiScaleBranches):
         return self.fuse(super().forward(x))
 
 
-class DFB(nn.Module):
+class DFB(nn.Module, Fusable):
     """Denoising focus block: weighs its context by the deviation from the local mean."""
 
     def __init__(self, channels: int):
@@ -184,6 +186,17 @@ class DFB(nn.Module):
         context = self.context_norm(sum(branch(x) for branch in self.contexts))
         deviation = context - functional.avg_pool2d(context, 3, 1, 1)
         return context * torch.sigmoid(self.gate(deviation)) + context
+
+    def fused(self: Any) -> nn.Module:
+        """Fold the norm of the sum into the convolutions that end its branches."""
+        norm = self.context_norm
+        for branch in self.contexts:
+            branch[-1] = fold(branch[-1], norm)
+            # The first term has the norm's shift; the others need its factor only.
+            norm.running_mean.zero_()
+            norm.bias.zero_()
+        self.context_norm = nn.Identity()
+        return self
 
 
 class SAB(SpatialGate):
@@ -219,7 +232,7 @@ class SFM(nn.Module):
         return self.cab(self.sab(self.dfb(x)))
 
 
-class CNSD(nn.Module):
+class CNSD(nn.Module, Fusable):
     """Decoder stage: MSFA, then SFM, added to the input."""
 
     def __init__(self, channels: int):
@@ -231,18 +244,24 @@ class CNSD(nn.Module):
         """``(B, C, H, W)`` to the same."""
         return functional.relu(self.sfm(self.msfa(x)) + x)
 
+    def fused(self: Any) -> nn.Module:
+        """Fold the norm that opens SFM into the convolution that ends MSFA."""
+        dfb = self.sfm.dfb
+        self.msfa.fuse = folded([*self.msfa.fuse, dfb.norm])
+        dfb.norm = nn.Identity()
+        return self
+
 
 class FAC(nn.Module):
     """Feature alignment connector: the encoder's map plus its sigmoid, gated from below."""
 
     def __init__(self, below: int, channels: int):
         super().__init__()
-        self.project = conv_norm(below, channels)
+        self.project = EnlargedPointwise(*conv_norm(below, channels))
 
     def forward(self, encoded: Tensor, decoded: Tensor) -> Tensor:
         """``(B, channels, H, W)`` and ``(B, below, H/2, W/2)`` to ``(B, channels, H, W)``."""
-        conv, norm = self.project
-        gate = torch.sigmoid(norm(enlarge(conv(decoded))))
+        gate = torch.sigmoid(self.project(decoded))
         return gate * torch.sigmoid(encoded) + encoded
 
 

@@ -30,7 +30,7 @@ more than one value a channel in the deepest map: two images or a larger one.
 from __future__ import annotations
 
 import itertools
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -40,8 +40,10 @@ from nnmedseg.errors import UserError
 from nnmedseg.networks._base import SegmentationNetwork
 from nnmedseg.networks._registry import register_network
 from nnmedseg.networks.cards.condseg import CONDSEG
+from nnmedseg.networks.fusing import Fusable
 from nnmedseg.networks.layers.cbr import CBR
 from nnmedseg.networks.layers.contrast_aggregation import CDFA
+from nnmedseg.networks.layers.convolution import PointwiseSum, add_identity
 from nnmedseg.networks.layers.resampling import enlarge
 from nnmedseg.networks.layers.timm_encoder import TimmEncoder
 
@@ -135,7 +137,7 @@ class AuxiliaryHead(nn.Module):
         return self.project(x)
 
 
-class SAD(nn.Module):
+class SAD(nn.Module, Fusable):
     """Size-aware decoder: a deep and a shallow map, through convolutions that all add up."""
 
     def __init__(self, channels: int):
@@ -153,6 +155,33 @@ class SAD(nn.Module):
         both = x + y
         z = functional.relu(self.conv2(y) + both)
         return self.attention(functional.relu(self.conv3(z) + (both + z)))
+
+    def fused(self) -> nn.Module:
+        """Project the deep map before enlarging it, and put shortcuts into convolutions."""
+        return FusedSAD(self)
+
+
+class FusedSAD(nn.Module):
+    """`SAD` for inference: no concatenation, and no shortcut past a convolution.
+
+    Args:
+        sad: One whose children are fused; they are used up.
+    """
+
+    def __init__(self, sad: Any):
+        super().__init__()
+        fuse = sad.fuse[0]
+        deep, shallow = fuse.weight.flatten(1).chunk(2, dim=1)
+        self.deep, self.shallow = PointwiseSum(deep, None), PointwiseSum(shallow, fuse.bias)
+        self.conv1, self.conv2, self.conv3 = map(add_identity, (sad.conv1, sad.conv2, sad.conv3))
+        self.attention = sad.attention
+
+    def forward(self, deep: Tensor, shallow: Tensor) -> Tensor:
+        """``(B, C, H / 2, W / 2)`` and ``(B, C, H, W)`` to ``(B, C, H, W)``."""
+        x = functional.relu(enlarge(self.deep(deep)) + self.shallow(shallow))
+        y = functional.relu(self.conv1(x))
+        z = functional.relu(self.conv2(y) + x)
+        return self.attention(functional.relu(self.conv3(z) + x + y))
 
 
 class OutputBlock(nn.Module):

@@ -15,34 +15,15 @@ What differs from the authors' code:
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from nnmedseg.networks._base import SegmentationNetwork
 from nnmedseg.networks._registry import register_network
 from nnmedseg.networks.cards.condseg import CONDSEG_STAGE1
 from nnmedseg.networks.layers.cbr import CBR
-from nnmedseg.networks.layers.resampling import enlarge
+from nnmedseg.networks.layers.convolution import ConcatenatedPointwise
+from nnmedseg.networks.layers.resampling import EnlargedPointwise
 from nnmedseg.networks.layers.timm_encoder import TimmEncoder
-
-
-class ReducedAndEnlarged(CBR):
-    """A 1x1 CBR of an enlarged map, with its convolution before the enlargement.
-
-    Args:
-        in_channels: Channels of the map.
-        channels: Channels of the output.
-        scale: How many times the map is enlarged.
-    """
-
-    def __init__(self, in_channels: int, channels: int, scale: int):
-        super().__init__(in_channels, channels, 1)
-        self.scale = scale
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``(B, in_channels, H, W)`` to ``(B, channels, scale * H, scale * W)``."""
-        conv, norm, activation = self
-        return activation(norm(enlarge(conv(x), self.scale)))
 
 
 @register_network("condseg_stage1", CONDSEG_STAGE1)
@@ -86,9 +67,9 @@ class ConDSegStage1(SegmentationNetwork):
         self.size_divisor = self.min_size = self.encoder.reductions[-1]
         scales = zip(self.encoder.channels, self.encoder.reductions, strict=True)
         self.reduce = nn.ModuleList(
-            ReducedAndEnlarged(channels, width, scale) for channels, scale in scales
+            EnlargedPointwise(*CBR(channels, width, 1), factor=scale) for channels, scale in scales
         )
-        self.project = nn.Conv2d(len(self.reduce) * width, num_classes, 1, bias=False)
+        self.project = ConcatenatedPointwise(len(self.reduce) * width, num_classes, bias=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """Segment images ``(B, input_channels, H, W)``.
@@ -101,4 +82,4 @@ class ConDSegStage1(SegmentationNetwork):
         """
         features = self.encoder(self.prepare(image))
         reduced = [reduce(x) for reduce, x in zip(self.reduce, features, strict=True)]
-        return self.project(torch.cat(reduced, dim=1))
+        return self.project(*reduced)

@@ -40,6 +40,7 @@ from nnmedseg.errors import UserError
 from nnmedseg.networks._base import SegmentationNetwork
 from nnmedseg.networks._registry import register_network
 from nnmedseg.networks.cards.heteromedseg import HETEROMEDSEG
+from nnmedseg.networks.layers.layout import channels_last
 from nnmedseg.networks.layers.patch_expand import PatchExpand
 from nnmedseg.networks.layers.routing_attention import BRABlock
 from nnmedseg.networks.layers.scsa import SCSA
@@ -210,8 +211,8 @@ class HeteroMedSeg(SegmentationNetwork):
     def prepare(self, image: Tensor) -> Tensor:
         """See `SegmentationNetwork.prepare`; one channel is repeated to the three of the stem."""
         if image.ndim == 4 and image.shape[1] == 1 and self.stem_channels == 3:
-            checked = image.expand(-1, self.input_channels, -1, -1)
-            return super().prepare(checked).expand(-1, self.stem_channels, -1, -1)
+            self.check_input(image.expand(-1, self.input_channels, -1, -1))
+            return channels_last(image.expand(-1, self.stem_channels, -1, -1))
         return super().prepare(image)
 
     def forward(self, image: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ normalises one value a channel and sample over the batch; evaluation does not.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,7 @@ from torch.nn import functional
 from nnmedseg.networks._registry import register_network
 from nnmedseg.networks._u_shaped import UShapedNetwork
 from nnmedseg.networks.cards.rosper import ROSPER
+from nnmedseg.networks.fusing import Fusable
 from nnmedseg.networks.layers.convolution import (
     conv_norm,
     convolutional_feed_forward,
@@ -41,8 +43,8 @@ from nnmedseg.networks.layers.convolution import (
 from nnmedseg.networks.layers.deformable import DeformableDepthwiseConv2d
 from nnmedseg.networks.layers.gates import ChannelGate, SpatialGate
 from nnmedseg.networks.layers.mamba import GroupedMamba
-from nnmedseg.networks.layers.multi_scale import MultiScaleBranches
-from nnmedseg.networks.layers.resampling import enlarge
+from nnmedseg.networks.layers.multi_scale import MultiScaleBranches, ProjectedBranches
+from nnmedseg.networks.layers.resampling import EnlargedPointwise
 
 
 class CPB(ChannelGate):
@@ -131,7 +133,7 @@ class SPE(nn.Module):
         return output + self.prompt_before(x) + self.prompt_after(features)
 
 
-class MSFE(MultiScaleBranches):
+class MSFE(MultiScaleBranches, Fusable):
     """Multi-scale feature extraction (MSEA in the figure): eight depthwise branches, fused.
 
     Four kernels at the map's own scale, two at twice and two at half of it.
@@ -154,6 +156,10 @@ class MSFE(MultiScaleBranches):
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, H, W)`` to the same; height and width are even."""
         return self.fuse(super().forward(x))
+
+    def fused(self: Any) -> nn.Module:
+        """Multiply the branches' last convolutions and `fuse` into one."""
+        return ProjectedBranches(self, self.fuse)
 
 
 class NSB(nn.Module):
@@ -222,12 +228,11 @@ class Connect(nn.Module):
 
     def __init__(self, below: int, channels: int):
         super().__init__()
-        self.project = conv_norm(below, channels)
+        self.project = EnlargedPointwise(*conv_norm(below, channels))
 
     def forward(self, encoded: Tensor, decoded: Tensor) -> Tensor:
         """``(B, channels, H, W)`` and ``(B, below, H/2, W/2)`` to ``(B, channels, H, W)``."""
-        conv, norm = self.project
-        return encoded + norm(enlarge(conv(decoded)))
+        return encoded + self.project(decoded)
 
 
 @register_network("rosper", ROSPER)

@@ -15,6 +15,7 @@ from torch import nn
 
 from nnmedseg.files import atomic_path
 from nnmedseg.networks.adapter import PlannedNetwork
+from nnmedseg.networks.layers.layout import lay_out_weights
 from nnmedseg.nnunet import captured_output
 from nnmedseg.trainers.losses import AuxiliaryLoss
 from nnmedseg.trainers.recipes import NNUNET, Recipe
@@ -85,7 +86,12 @@ class MedSegTrainer(nnUNetTrainer):
     def configure_optimizers(
         self,
     ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-        """Return the recipe's optimiser with nnU-Net's polynomial schedule."""
+        """Return the recipe's optimiser with nnU-Net's polynomial schedule.
+
+        The network is on its device here, and not yet distributed over several: the moment to lay
+        its weights out.
+        """
+        lay_out_weights(self.network, self.device)
         parameters = [p for p in self.network.parameters() if p.requires_grad]
         optimizer: torch.optim.Optimizer
         if self.recipe.optimizer == "adamw":

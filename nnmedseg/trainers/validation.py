@@ -20,6 +20,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 
+from nnmedseg.networks.adapter import PlannedNetwork
 from nnmedseg.nnunet import captured_output
 from nnmedseg.progress import track
 
@@ -83,10 +84,13 @@ def _nanmean(values: list[float]) -> float:
 
 
 def _predictor_of(trainer: nnUNetTrainer) -> nnUNetPredictor:
+    network = trainer.network
+    if isinstance(network, PlannedNetwork):
+        network = network.fuse()
     with captured_output(logger):
         predictor = nnUNetPredictor(device=trainer.device, allow_tqdm=False)
     predictor.manual_initialization(
-        trainer.network,
+        network,
         trainer.plans_manager,
         trainer.configuration_manager,
         None,

@@ -10,9 +10,9 @@ from nnmedseg.errors import SizeError, UserError
 from nnmedseg.networks import create_network
 from nnmedseg.networks.adapter import PlannedNetwork
 from nnmedseg.networks.condseg import SAD, ChannelAttention, DilConv
-from nnmedseg.networks.condseg_stage1 import ReducedAndEnlarged
+from nnmedseg.networks.layers.cbr import CBR
 from nnmedseg.networks.layers.contrast_aggregation import CDFA
-from nnmedseg.networks.layers.resampling import enlarge
+from nnmedseg.networks.layers.resampling import EnlargedPointwise, enlarge
 
 ENCODERS = pytest.mark.parametrize("encoder", ["resnet50", "pvt_v2_b2"])
 BOTH = pytest.mark.parametrize("name", ["condseg", "condseg_stage1"])
@@ -235,7 +235,8 @@ def test_cdfa_mixes_by_the_foreground_first():
 
 def test_stage1_reduces_maps_as_if_they_were_enlarged_first():
     torch.manual_seed(0)
-    block, x = ReducedAndEnlarged(8, 4, 4), torch.randn(2, 8, 3, 5)
+    block = EnlargedPointwise(*CBR(8, 4, 1), factor=4)
+    x = torch.randn(2, 8, 3, 5)
     expected = nn.Sequential(*block)(enlarge(x, 4))
     torch.testing.assert_close(block(x), expected)
 

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nnmedseg.networks.fusing import Fusable, fold_attributes
 from nnmedseg.ops._precision import at_least_float32, without_autocast
 
 
-class BasicBlock(nn.Module):
+class BasicBlock(nn.Module, Fusable):
     """Two 3x3 convolutions and a shortcut.
 
     Args:
@@ -37,12 +38,18 @@ class BasicBlock(nn.Module):
         y = functional.relu(self.bn1(self.conv1(x)))
         return functional.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
 
+    def fused(self) -> nn.Module:
+        """Fold both norms."""
+        fold_attributes(self, "conv1", "bn1")
+        fold_attributes(self, "conv2", "bn2")
+        return self
+
 
 _WIDTHS = (64, 128, 256, 512)
 _DEPTHS = (3, 4, 6, 3)
 
 
-class PointResNet(nn.Module):
+class PointResNet(nn.Module, Fusable):
     """A ResNet-34 with a stem for small maps and a projection in its very last shortcut.
 
     Args:
@@ -79,6 +86,11 @@ class PointResNet(nn.Module):
         with without_autocast(x.device.type):
             pooled = x.to(wide).mean(dim=(2, 3))
             return functional.linear(pooled, self.fc.weight.to(wide), self.fc.bias.to(wide))
+
+    def fused(self) -> nn.Module:
+        """Fold the stem's norm."""
+        fold_attributes(self, "conv1", "bn1")
+        return self
 
 
 class APM(nn.Module):

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from nnmedseg.errors import UserError
+from nnmedseg.networks.fusing import Fusable, fold_attributes
+from nnmedseg.networks.layers.layout import channels_last
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,13 @@ class TimmEncoderFacts:
         pretrained: timm's name of the network and of its ImageNet weights.
         first_convolution: The entry of its state dict that depends on the image's channels.
         options: Further arguments of ``timm.create_model``.
+        norms: Names of convolutions in its modules, and of the batch norms beside that follow each.
     """
 
     pretrained: str
     first_convolution: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    norms: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def architecture(self) -> str:
@@ -37,6 +40,7 @@ TIMM_ENCODERS = {
         "resnet50.tv_in1k",
         "conv1.weight",
         {"out_indices": (0, 1, 2, 3), "zero_init_last": False},  # torchvision's start too
+        {"conv1": "bn1", "conv2": "bn2", "conv3": "bn3"},
     ),
     "pvt_v2_b2": TimmEncoderFacts(
         "pvt_v2_b2.in1k", "patch_embed.proj.weight", {"drop_path_rate": 0.1}
@@ -50,7 +54,7 @@ half to a sixteenth of the image's size. ``pvt_v2_b2`` is the Pyramid Vision Tra
 """
 
 
-class TimmEncoder(nn.Module):
+class TimmEncoder(nn.Module, Fusable):
     """An encoder without pretrained weights.
 
     Args:
@@ -84,16 +88,22 @@ class TimmEncoder(nn.Module):
             **facts.options,
         )
         self.model = model
+        self.norms = facts.norms
         self.channels: list[int] = model.feature_info.channels()
         self.reductions: list[int] = model.feature_info.reduction()
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Maps ``(B, channels[i], H / reductions[i], W / reductions[i])``; on a CPU channels_last.
+        """Maps ``(B, channels[i], H / reductions[i], W / reductions[i])`` from shallow to deep.
 
         Args:
             image: ``(B, input_channels, H, W)``, sides multiples of the last reduction.
         """
-        features = self.model(image)
-        if image.device.type != "cpu":
-            return list(features)
-        return [x.contiguous(memory_format=torch.channels_last) for x in features]
+        return [channels_last(x) for x in self.model(image)]
+
+    def fused(self) -> nn.Module:
+        """Fold batch norms that are attributes beside their convolutions."""
+        for module in self.model.modules():
+            for conv, norm in self.norms.items():
+                if hasattr(module, conv) and hasattr(module, norm):
+                    fold_attributes(module, conv, norm)
+        return self
