@@ -34,6 +34,7 @@ def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Ten
         Maps ``(B, C, H, W)``.
     """
     trains = torch.is_grad_enabled() and weight.requires_grad and x.device.type == "cpu"
+    trains = trains and not torch.onnx.is_in_onnx_export()
     # On a map narrower than the kernel most of a strip would be padding.
     if trains and STRIP < weight.shape[3] <= x.shape[3]:
         with without_autocast("cpu"):

@@ -11,7 +11,7 @@ The environment variable ``NNMEDSEG_SCAN`` forces a form; it is read at each cal
 A form that fails is given up with one warning, and the chunked one takes over; float64 is always
 scanned in the chunked form. Programs of ``torch.compile`` hold the form that was chosen when they
 were traced, those of ``torch.export`` the chunked one, each as one operator; to load an exported
-program, import ``nnmedseg.ops`` first.
+program, import ``nnmedseg.ops`` first. In exports to ONNX the chunked form is made of plain ones.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from nnmedseg.ops import _scan_chunked
+from nnmedseg.ops import _scan_chunked, _scan_traced
 from nnmedseg.ops._forms import Forms
 from nnmedseg.ops._precision import at_least_float32
 from nnmedseg.ops._scan_inputs import ScanForm, ScanInputs
@@ -137,6 +137,8 @@ def selective_scan(
 
 def _run(inputs: ScanInputs) -> tuple[Tensor, Tensor]:
     device_type = inputs.u.device.type
+    if torch.onnx.is_in_onnx_export():
+        return _scan_traced.scan(inputs)
     if _is_exporting():
         return _scan_chunked.scan(inputs)
     if torch.compiler.is_compiling():

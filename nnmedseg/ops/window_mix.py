@@ -42,6 +42,9 @@ def mix_windows(attention: Tensor, values: Tensor) -> Tensor:
     """
     dtype = at_least_float32(values.dtype)
     attention, values = attention.to(dtype), values.to(dtype)
+    if torch.onnx.is_in_onnx_export():  # ONNX does not know our operator
+        padded = _padded(values, attention.shape[1])
+        return _apply(_kernels(attention), padded).view(values.shape)
     mixed, _, _ = window_mix(attention, values)
     return cast(Tensor, mixed)
 
