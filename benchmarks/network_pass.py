@@ -1,31 +1,31 @@
-"""One pass of one network in a process of its own: what ``networks.py`` starts for each cell."""
+"""One pass of a network in a process of its own, for ``networks.py`` and ``scaling.py``."""
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import json
-import statistics
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
+from memory import MEBIBYTE, memory, release
 from nnunetv2.experiment_planning.experiment_planners.network_topology import (
     get_pool_and_conv_props,
 )
+from operator_shares import profiled
+from timing import clock_name, median_ratio, median_seconds, synchronise, take_turns
 from torch import Tensor, nn
-from torch.autograd import DeviceType
-from torch.profiler import ProfilerActivity, profile
 
 from nnmedseg.networks import create_network
+from nnmedseg.networks._base import SegmentationNetwork
+from nnmedseg.networks.layers.gates import ChannelGate
 
 PEER = "PlainConvUNet"
-MEBIBYTE = 2**20
 WARM_UP_SIDE = 64
 
 
@@ -39,6 +39,7 @@ class Case:
         channels: Channels of the image.
         classes: Channels of the logits.
         training_batch: Images in a training step.
+        planned_side: The patch that the U-Net is planned for, if not of the image's size.
         options: Options of the network that differ from the default ones.
     """
 
@@ -47,6 +48,7 @@ class Case:
     channels: int = 3
     classes: int = 2
     training_batch: int = 2
+    planned_side: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -68,6 +70,27 @@ class Case:
 
 
 @dataclass(frozen=True)
+class Task:
+    """What a process measures.
+
+    Attributes:
+        case: Network and input.
+        training: Whether the pass is a training step.
+        device: Name of the device.
+        threads: Threads of PyTorch.
+        repeats: Counted turns.
+        alone: Whether to leave out the peer and the profiler.
+    """
+
+    case: Case
+    training: bool
+    device: str
+    threads: int
+    repeats: int
+    alone: bool = False
+
+
+@dataclass(frozen=True)
 class Measurement:
     """What a process found.
 
@@ -75,18 +98,21 @@ class Measurement:
         milliseconds: Median of a pass.
         ratio: Median of how many times as long as the peer's it took, turn by turn.
         mebibytes: Rise to the peak; ``None`` where the device tells none.
-        operators: The three largest operators in training, with their shares.
+        operators: The three largest operators, with their shares.
+        shares: The share of each kind of operator.
     """
 
     milliseconds: float
     ratio: float
     mebibytes: float | None
     operators: str
+    shares: dict[str, float]
 
 
 def plain_conv_unet(case: Case, training: bool) -> nn.Module:
     """The U-Net that nnU-Net's planner builds for a patch of this size and isotropic spacing."""
-    _, strides, kernels, _, _ = get_pool_and_conv_props((1.0, 1.0), (case.side, case.side), 4, 99)
+    patch = (case.planned_side or case.side,) * 2
+    _, strides, kernels, _, _ = get_pool_and_conv_props((1.0, 1.0), patch, 4, 99)
     stages = len(strides)
     return PlainConvUNet(
         input_channels=case.channels,
@@ -119,7 +145,13 @@ def build(case: Case, training: bool) -> nn.Module:
 def new_pass(case: Case, device: torch.device, training: bool) -> Callable[[], None]:
     """Build network and image, and return what runs one pass to its end."""
     network = build(case, training).to(device).train(training)
+    if not training and isinstance(network, SegmentationNetwork):
+        network = network.fuse()  # as prediction does
     batch = case.training_batch if training else 1
+    if batch == 1:
+        for module in network.modules():
+            if isinstance(module, ChannelGate):  # one value a channel, which cannot be normalised
+                module.eval()
     image = torch.randn(batch, case.channels, case.side, case.side).to(device)
 
     def forward() -> None:
@@ -143,44 +175,6 @@ def new_pass(case: Case, device: torch.device, training: bool) -> Callable[[], N
     return step
 
 
-def synchronise(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    elif device.type == "mps":
-        torch.mps.synchronize()
-
-
-def memory(device: torch.device) -> tuple[int, int] | None:
-    """Bytes in use now and at most so far, of the device or of this process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.memory_allocated(), torch.cuda.max_memory_allocated()
-    if device.type != "cpu":
-        return None
-    if sys.platform == "linux":  # there ru_maxrss starts at the peak of the parent process
-        lines = Path("/proc/self/status").read_text().splitlines()
-        sizes = dict(line.split(":", 1) for line in lines)
-        return tuple(int(sizes[key].split()[0]) * 1024 for key in ("VmRSS", "VmHWM"))
-    if sys.platform == "darwin":
-        import resource  # noqa: PLC0415 - not on Windows
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak, peak
-    return None
-
-
-def release(device: torch.device) -> None:
-    """Hand back what was freed, and forget the peak of a device that can."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-    elif sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc keeps freed blocks
-        if trim:
-            trim(0)
-
-
 def warmed_up_pass(
     case: Case, device: torch.device, training: bool
 ) -> tuple[Callable[[], None], float | None]:
@@ -200,60 +194,58 @@ def warmed_up_pass(
     return run, rise
 
 
-def largest_operators(run: Callable[[], None], device: torch.device) -> str:
-    """The three operators with the largest share of a pass, by the device's own time in them."""
-    on_cuda = device.type == "cuda"
-    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * on_cuda
-    with profile(activities=activities) as profiler:
-        run()
-    times: dict[str, float] = {}
-    for event in profiler.key_averages():
-        if event.device_type == DeviceType.CPU:  # operators; kernels are counted in theirs
-            own = event.self_device_time_total if on_cuda else event.self_cpu_time_total
-            times[event.key] = times.get(event.key, 0.0) + own
-    total = sum(times.values())
-    largest = sorted(times, key=lambda name: times[name], reverse=True)[:3]
-    return ", ".join(f"{name.removeprefix('aten::')} {times[name] / total:.0%}" for name in largest)
-
-
-def measure(
-    case: Case, device: torch.device, training: bool, repeats: int, clock: Callable[[], float]
-) -> Measurement:
+def measure(task: Task) -> Measurement:
     """Measure one pass of one network in this process."""
-    run, rise = warmed_up_pass(case, device, training)
-    passes = [run]
-    if case.network != PEER:
-        passes.append(new_pass(case.peer, device, training))
-        passes[1]()
-    turns = []
-    for _ in range(repeats):
-        turn = []
-        for one in passes:
-            start = clock()
-            one()
-            turn.append(clock() - start)
-        turns.append(turn)
+    case, device = task.case, torch.device(task.device)
+    run, rise = warmed_up_pass(case, device, task.training)
+    passes = {"ours": run}
+    if not task.alone and case.network != PEER:
+        passes["peer"] = new_pass(case.peer, device, task.training)
+        passes["peer"]()
+    clock = getattr(time, clock_name(task.device, task.threads))
+    turns = take_turns(passes, clock, turns=task.repeats, warm_up=False)
+    shares, operators = ({}, "") if task.alone else profiled(run, device)
     return Measurement(
-        milliseconds=1e3 * statistics.median(turn[0] for turn in turns),
-        ratio=statistics.median(turn[0] / turn[-1] for turn in turns),
+        milliseconds=1e3 * median_seconds(turns, "ours"),
+        ratio=median_ratio(turns, "ours", [*passes][-1]),
         mebibytes=rise,
-        operators=largest_operators(run, device) if training else "",
+        operators=operators,
+        shares=shares,
     )
+
+
+def in_own_process(task: Task, budget: float) -> Measurement | str:
+    """Measure in a fresh process; what to print instead when it fails or takes too long.
+
+    Args:
+        task: What to measure.
+        budget: Seconds after which the process is ended.
+    """
+    threads = {name: str(task.threads) for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")}
+    try:
+        done = subprocess.run(
+            [sys.executable, __file__, json.dumps(asdict(task))],
+            env=os.environ | threads,
+            capture_output=True,
+            text=True,
+            timeout=budget,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"over {budget:g} s"
+    if done.returncode:
+        reason = done.stderr.strip().splitlines()[-1:] or ["no message"]
+        return f"failed: {reason[0]}"
+    return Measurement(**json.loads(done.stdout.splitlines()[-1]))
 
 
 def main() -> None:
     """Measure what the argument asks for, and answer in the last line of the output."""
-    task = json.loads(sys.argv[1])
+    given = json.loads(sys.argv[1])
+    task = Task(**given | {"case": Case(**given["case"])})
     torch.manual_seed(0)
-    torch.set_num_threads(task["threads"])
-    result = measure(
-        Case(**task["case"]),
-        torch.device(task["device"]),
-        task["training"],
-        task["repeats"],
-        getattr(time, task["clock"]),
-    )
-    print(json.dumps(asdict(result)))
+    torch.set_num_threads(task.threads)
+    print(json.dumps(asdict(measure(task))))
 
 
 if __name__ == "__main__":

@@ -1,20 +1,31 @@
-"""The scripts in ``benchmarks`` run."""
+"""The scripts in ``benchmarks`` run, and compare what computes the same."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-NETWORKS = Path(__file__).parents[2] / "benchmarks" / "networks.py"
+from nnmedseg.networks import create_network
+from nnmedseg.ops import deformable_depthwise_conv, depthwise_conv, ssd
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
-def run(*options):
+@pytest.fixture
+def script(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module
+
+
+def run(name, *options):
     return subprocess.run(
-        [sys.executable, NETWORKS, "--device", "cpu", "--networks", "asc", *options],
+        [sys.executable, BENCHMARKS / name, *options],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -23,24 +34,147 @@ def run(*options):
 
 
 def cells(output, title):
-    lines = [line.strip("| ").split(" | ") for line in output.splitlines()]
-    (found,) = (line for line in lines if line[0] == title)
-    return found
+    lines = [line.strip("| ").split("|") for line in output.splitlines()]
+    (found,) = (line for line in lines if line[0].strip() == title)
+    return [cell.strip() for cell in found]
+
+
+def largest_error(found, expected):
+    return max(
+        ((x - y).abs().max() / y.abs().max()).item() for x, y in zip(found, expected, strict=True)
+    )
+
+
+@pytest.mark.parametrize("scan", ["sequential_scan", "our_scan"])
+@pytest.mark.parametrize("name", ["rosper", "asc"])
+def test_networks_of_plain_modules_compute_the_same(script, name, scan):
+    plain_networks = script("plain_networks")
+    torch.manual_seed(0)
+    network = create_network(name, 3, 2).eval()
+    plain = plain_networks.plain_network(network, getattr(plain_networks, scan))
+    image = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        assert largest_error(network(image), plain(image)) < 1e-4
+
+
+def test_sequential_scan_computes_the_same(script):
+    scan_pass, peers = script("scan_pass"), script("peers")
+    inputs = [x.detach().double().requires_grad_() for x in scan_pass.random_inputs(2, 33, 4)]
+    incoming = torch.randn(2, 33, 4, dtype=torch.float64)
+    ours = scan_pass.outcome(scan_pass.ours("chunked"), inputs, incoming)
+    theirs = scan_pass.outcome(
+        peers.sequential_scan, scan_pass.as_peer_reads(inputs), incoming.transpose(1, 2)
+    )
+    theirs = [x.transpose(1, 2) if x.ndim == 3 else x for x in theirs]
+    assert largest_error(ours, theirs) < 1e-12
+
+
+def test_per_head_ssd_computes_the_same(script):
+    vectors = [torch.randn(2, 20, 1, 5, dtype=torch.float64) for _ in range(2)]
+    x = torch.randn(2, 20, 3, 4, dtype=torch.float64)
+    inputs = x, x[..., 0].abs(), -torch.rand(3).double(), *vectors, torch.rand(3).double()
+    torch.testing.assert_close(script("peers").per_head_ssd(*inputs), ssd.noncausal_ssd(*inputs))
+
+
+def test_convolutions_of_peers_compute_the_same(script):
+    peers = script("peers")
+    x, offset = torch.randn(2, 5, 8, 9).double(), torch.randn(2, 18, 8, 9).double()
+    weight, wide = torch.randn(5, 1, 3, 3).double(), torch.randn(5, 1, 1, 7).double()
+    pairs = [(peers.native_depthwise(x, wide), depthwise_conv(x, wide))]
+    if importlib.util.find_spec("torchvision"):
+        inputs = x, offset, weight
+        theirs = peers.torchvision_deformable(*inputs)
+        pairs.append((theirs, deformable_depthwise_conv(*inputs)))
+    for theirs, ours in pairs:
+        torch.testing.assert_close(theirs, ours)
+
+
+def test_backward_pass_counts_to_the_operator_that_it_belongs_to(script):
+    shares = script("operator_shares")
+    vectors = torch.rand(1, 300, 1, 16)
+    x = torch.rand(1, 300, 4, 16, requires_grad=True)
+
+    def training():
+        out = ssd.noncausal_ssd(x, x[..., 0], -torch.ones(4), vectors, vectors, torch.ones(4))
+        out.sum().backward()
+
+    training()
+    found, _ = shares.profiled(training, torch.device("cpu"))
+    assert found["SSD"] > 0
+    assert found["products and attention"] == 0  # its backward pass has two
+    assert sum(found.values()) == pytest.approx(1)
+
+
+def test_labels_are_gone_after_profiling(script):
+    before = ssd.noncausal_ssd
+    with script("operator_shares").labelled_operators():
+        assert ssd.noncausal_ssd is not before
+    assert ssd.noncausal_ssd is before
+
+
+def test_slope_is_the_power_of_growth(script):
+    sizes = [10, 20, 40]
+    assert script("scaling").slope(sizes, [3 * size**2 for size in sizes]) == pytest.approx(2)
+
+
+def test_report_says_which_required_figures_are_missed(script, tmp_path, capsys):
+    report_module, path = script("report"), tmp_path / "report.md"
+    report = report_module.Report("Title", path)
+    report.table(report_module.SPEED_COLUMNS)
+    for name, ratio in (("quick", 4.0), ("slow", 2.0)):
+        target = report_module.Target(required=3, aim=5)
+        report.speed(name, "ours", (1.0, ratio), ratio, target)
+    report.summary()
+    output = capsys.readouterr().out
+    assert cells(output, "quick")[-4:] == ["3x", "yes", "5x", "no"]
+    assert cells(output, "slow")[-4:] == ["3x", "NO", "5x", "no"]
+    assert "Reached 1 of 2" in output
+    assert "- slow, ours" in output
+    assert output in path.read_text()
+
+
+def test_forms_that_do_not_run_here_are_named(script, monkeypatch):
+    monkeypatch.setenv("NNMEDSEG_SCAN", "chunked")
+    forms, notes = script("forms").scan_forms()
+    assert "chunked" in forms
+    assert any("mamba_ssm is not measured" in note for note in notes) or "mamba_ssm" in forms
+    assert os.environ["NNMEDSEG_SCAN"] == "chunked"
+
+
+@pytest.mark.slow
+def test_kernels_prints_required_ratios():
+    output = run("kernels.py", "--only", "ssd", "depthwise", "--repeats", "1")
+    assert cells(output, "forward, 3136 tokens, 3 heads")[5] == "1.5x"
+    assert cells(output, "15x15, 2 x 16 x 256 x 256")[7] == "13x"
+
+
+@pytest.mark.slow
+def test_scan_memory_grows_with_the_length(script):
+    scan_memory = script("scan_memory")
+    sizes = [
+        scan_memory.extra_bytes(scan_memory.Task("chunked", 2, length, 8, 1))
+        for length in (2**12, 2**15)
+    ]
+    if None not in sizes:
+        assert 0 < sizes[0] < sizes[1]
 
 
 @pytest.mark.slow
 def test_networks_prints_positive_figures_beside_the_peer(tmp_path):
     table = tmp_path / "table.md"
-    output = run("--repeats", "1", "--threads", "1", "--size", "64", "--output", str(table))
+    options = ["--only", "unet", "--device", "cpu", "--networks", "asc", "--size", "64"]
+    output = run("networks.py", *options, "--repeats", "1", "--output", str(table))
     for title in ("PlainConvUNet", "asc"):
         *figures, operators = cells(output, title)[2:]
         if sys.platform == "win32":  # which does not tell the peak of a process
             figures = [x for x in figures if x != "-"]
         assert all(float(figure) > 0 for figure in figures)
         assert operators.count("%") == 3
+    assert output.count("| asc, 64 x 64") == 2
     assert output in table.read_text()
 
 
 @pytest.mark.slow
 def test_networks_says_which_passes_took_too_long():
-    assert cells(run("--budget", "0.1"), "asc")[2:6] == ["over 0.1 s", "-", "-", "over 0.1 s"]
+    options = ["--only", "unet", "--device", "cpu", "--networks", "asc", "--budget", "0.1"]
+    assert cells(run("networks.py", *options), "asc")[2:6] == ["over 0.1 s", "-", "-", "over 0.1 s"]
