@@ -26,6 +26,7 @@ import triton
 from torch import Tensor
 
 from nnmedseg.ops import _scan_triton_kernels as kernels
+from nnmedseg.ops._scan_fused import define_scan
 from nnmedseg.ops._scan_triton_tiles import TILE
 
 TILE_TOKENS: int = TILE.value
@@ -229,3 +230,6 @@ def backward(
         gradients["grad_z"],
         _total(gradients["grad_dt_bias"]),
     )
+
+
+scan = define_scan("triton", forward, backward, kept_shape)

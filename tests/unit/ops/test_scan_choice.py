@@ -32,9 +32,13 @@ SCAN = """
 ERROR = "ImportError"  # PyTorch itself bears no other kind from Triton
 
 
-def run(program, *, form="", broken=None, folder=None):
-    """Run a program in a new process, in which importing the module ``broken`` fails."""
+def run(program, *, form="", broken=None, folder=None, interpreted=False):
+    """Run a program in a new process.
+
+    There, importing the module ``broken`` fails, and Triton's kernels may be interpreted.
+    """
     environment = {**os.environ, "NNMEDSEG_SCAN": form, "OMP_NUM_THREADS": "1"}
+    environment["TRITON_INTERPRET"] = str(int(interpreted))
     if broken:
         (folder / f"{broken}.py").write_text(f"raise {ERROR}('undefined symbol: _ZN3foo')\n")
         environment["PYTHONPATH"] = os.pathsep.join([str(folder), *sys.path])
@@ -78,6 +82,26 @@ def test_a_form_that_cannot_be_imported_falls_back_with_one_warning(tmp_path, fo
         f"({ERROR}: undefined symbol: _ZN3foo); using chunked instead"
     )
     assert chosen == "INFO selective scan: chunked on cpu"
+
+
+@pytest.mark.slow
+def test_tritons_form_gives_the_same_where_it_runs():
+    pytest.importorskip("triton")
+    chunked, _ = run(SCAN, form="chunked")
+    interpreted, messages = run(SCAN, form="triton", interpreted=True)
+    assert messages == ["INFO selective scan: triton on cpu"]
+    expected = [float(number) for number in chunked.split()]
+    assert [float(number) for number in interpreted.split()] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_tritons_form_on_a_cpu_falls_back_with_one_warning():
+    pytest.importorskip("triton")
+    expected, _ = run(SCAN, form="chunked")
+    actual, messages = run(SCAN, form="triton")
+    assert actual == expected
+    assert messages[0].startswith("WARNING selective scan: triton cannot be used on cpu")
+    assert len(messages) == 2
 
 
 @pytest.mark.slow
