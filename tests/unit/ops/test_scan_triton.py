@@ -175,6 +175,10 @@ def test_outputs_are_contiguous(quick_results):
     assert all(tensor.is_contiguous() for tensor in (out, last, kept, *gradients))
 
 
+def test_one_state_is_kept_for_every_eight_tokens():
+    assert _scan_triton.kept_shape((2, 300, 6), 16) == (2, 38, 16, 6)
+
+
 @pytest.mark.parametrize("length", [1, 8, 9, 300, 4096, 65536, 10**6])
 def test_a_chunk_is_a_whole_number_of_tiles(length):
     assert _scan_triton.chunk_tokens(length) % _scan_triton.TILE_TOKENS == 0
