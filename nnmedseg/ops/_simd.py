@@ -225,3 +225,108 @@ def exp(typing: Any, x: Any) -> tuple[Any, Callable[..., Any]]:
         return builder.select(too_low, _filled(0.0), power)
 
     return vector(x), generate
+
+
+@intrinsic
+def minimum(typing: Any, a: Any, b: Any) -> tuple[Any, Callable[..., Any]]:
+    """The smaller numbers; ``b`` where one of them is not a number."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.select(builder.fcmp_ordered("<", *arguments), *arguments)
+
+    return vector(a, b), generate
+
+
+@intrinsic
+def floor(typing: Any, a: Any) -> tuple[Any, Callable[..., Any]]:
+    """The largest whole numbers that are not above the numbers of ``a``."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _called(builder, "llvm.floor.v16f32", _vector, arguments)
+
+    return vector(a), generate
+
+
+@intrinsic
+def within(typing: Any, a: Any, low: Any, high: Any) -> tuple[Any, Callable[..., Any]]:
+    """One where ``low <= a <= high``, zero elsewhere and for what is not a number."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        a, low, high = arguments
+        not_below = builder.fcmp_ordered(">=", a, low)
+        inside = builder.and_(not_below, builder.fcmp_ordered("<=", a, high))
+        return builder.select(inside, _filled(1.0), _filled(0.0))
+
+    return vector(a, low, high), generate
+
+
+@intrinsic
+def store_places(  # noqa: PLR0917 - numba has no keyword-only arguments
+    typing: Any, array: Any, index: Any, rows: Any, columns: Any, width: Any
+) -> tuple[Any, Callable[..., Any]]:
+    """Write ``rows * width + columns``, of whole numbers, to an int32 array like `store`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array, index, rows, columns, width = arguments
+        undefined = ir.Constant(_integers, ir.Undefined)
+        first = builder.insert_element(undefined, width, ir.Constant(ir.IntType(32), 0))
+        widths = builder.shuffle_vector(first, undefined, ir.Constant(_integers, [0] * LANES))
+        rows, columns = (builder.fptosi(numbers, _integers) for numbers in (rows, columns))
+        place = _address(context, builder, signature.args[0], array, index)
+        place = builder.bitcast(place, _integers.as_pointer())
+        value = builder.add(builder.mul(rows, widths), columns)
+        builder.store(value, place).align = _NUMBER_BYTES
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector, vector, types.int32), generate
+
+
+def _interleaved(builder: Any, a: Any, b: Any, first: Sequence[int], second: Sequence[int]) -> Any:
+    """The sum of two choices among the 32 numbers of a pair of vectors."""
+    choices = (
+        builder.shuffle_vector(a, b, ir.Constant(_integers, list(choice)))
+        for choice in (first, second)
+    )
+    return builder.fadd(*choices)
+
+
+def _in_quarters(choice: Sequence[int]) -> list[int]:
+    """One choice in each quarter: 0-3 are the first vector's numbers there, 4-7 the other's."""
+    return [
+        place % 4 + 4 * quarter + (LANES if place >= 4 else 0)
+        for quarter in range(4)
+        for place in choice
+    ]
+
+
+def _of_quarters(choice: Sequence[int]) -> list[int]:
+    """A choice of whole quarters: 0-3 are the first vector's, 4-7 the other's."""
+    return [4 * quarter + place for quarter in choice for place in range(4)]
+
+
+_STEPS_TO_TOTALS = (
+    (_in_quarters([0, 4, 1, 5]), _in_quarters([2, 6, 3, 7])),
+    (_in_quarters([0, 1, 4, 5]), _in_quarters([2, 3, 6, 7])),
+    (_of_quarters([0, 4, 2, 6]), _of_quarters([1, 5, 3, 7])),
+    (_of_quarters([0, 1, 4, 5]), _of_quarters([2, 3, 6, 7])),
+)
+"""Each halves the number of vectors: what is added of neighbours, to what."""
+
+
+@intrinsic
+def totals(typing: Any, array: Any, index: Any) -> tuple[Any, Callable[..., Any]]:
+    """The sums of 16 vectors that lie one after another in an array, from place ``index`` on."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        first = _address(context, builder, signature.args[0], *arguments)
+        rows = []
+        for row in range(LANES):
+            place = builder.gep(first, [ir.Constant(ir.IntType(32), row)])
+            rows.append(builder.load(place))
+            rows[-1].align = _NUMBER_BYTES
+        for choices in _STEPS_TO_TOTALS:
+            pairs = zip(rows[::2], rows[1::2], strict=True)
+            rows = [_interleaved(builder, *pair, *choices) for pair in pairs]
+        return rows[0]
+
+    return vector(array, types.intp), generate

@@ -1,68 +1,133 @@
 """Deformable 3x3 depthwise convolution (Dai et al., 2017) whose channels share the offsets.
 
-On CUDA it is torchvision's operation where torchvision is there. Elsewhere it is nine bilinear
-samplings of the whole map, one a tap, each times one weight a channel: on a CPU several times
-faster than torchvision's, and it works wherever PyTorch does.
+The environment variable ``NNMEDSEG_DEFORMABLE`` forces a form; it is read at each call:
+
+- ``numba``: compiled for the processor, what CPUs use;
+- ``torchvision``: torchvision's operator, what CUDA devices use;
+- ``sampling``: plain PyTorch, what is used everywhere else and where another form fails.
+
+A form that fails is given up with one warning, and the samplings take over; float64 on a CPU is
+always sampled. Programs of ``torch.compile`` hold the form that was chosen when they were traced,
+exported ones the samplings.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
-from torch.nn import functional
+from torch._subclasses.fake_tensor import FakeTensor
 
+from nnmedseg.ops._deformable_sampling import check_shapes, nine_samplings, without_infinities
+from nnmedseg.ops._forms import Forms
 from nnmedseg.ops._precision import at_least_float32, without_autocast
+
+Form = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+_is_exporting: Callable[[], bool] = getattr(
+    torch.compiler, "is_exporting", torch.compiler.is_compiling
+)  # before PyTorch 2.7 exporting cannot be told from compiling
+
+
+def _numba() -> Form:
+    from nnmedseg.ops._deformable_numba import convolve  # noqa: PLC0415 - numba is slow to import
+
+    return convolve
+
+
+def _torchvision() -> Form:
+    from torchvision.ops import deform_conv2d  # noqa: PLC0415 - slow to import, and optional
+
+    def convolve(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
+        return deform_conv2d(x, without_infinities(offset), weight, padding=1)
+
+    return convolve
+
+
+def _attempt(form: Form, device_type: str) -> None:
+    """Compare a form with the samplings, gradients included; raises where they differ."""
+    results = []
+    with torch.inference_mode(False), torch.enable_grad():
+        for convolve in (form, nine_samplings):
+            inputs = [tensor.to(device_type).requires_grad_() for tensor in _example()]
+            out = convolve(*inputs)
+            results.append([out, *torch.autograd.grad(out.square().sum(), inputs)])
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+
+
+def _example() -> tuple[Tensor, Tensor, Tensor]:
+    """Maps of 17 channels, 3 by 7 pixels, and no offset near a whole number of pixels."""
+    x = torch.arange(17 * 3 * 7, dtype=torch.float32, device="cpu").sin().view(1, 17, 3, 7)
+    offset = torch.arange(18 * 3 * 7, dtype=torch.float32, device="cpu").view(1, 18, 3, 7)
+    weight = torch.arange(17 * 9, dtype=torch.float32, device="cpu").cos().view(17, 1, 3, 3)
+    return x, offset % 5 - 2.3 + 0.4 * offset.sin(), weight
+
+
+_forms = Forms(
+    "deformable convolution",
+    variable="NNMEDSEG_DEFORMABLE",
+    loaders={"sampling": lambda: nine_samplings, "numba": _numba, "torchvision": _torchvision},
+    preferred={"cpu": "numba", "meta": "numba", "cuda": "torchvision"},
+    fallback="sampling",
+    attempt=_attempt,
+)
 
 
 def deformable_depthwise_conv(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
     """Convolve ``x`` with 3x3 filters, one a channel, whose taps are moved pixel by pixel.
 
     Output pixel (i, j), tap (r, c) of k = 3 r + c reads the input at row ``i - 1 + r + dy`` and
-    column ``j - 1 + c + dx``, bilinearly, with zeros outside the map.
+    column ``j - 1 + c + dx``, bilinearly, with zeros outside the map. An offset that is not a
+    number reads zero. Computed in float32 (float64 for float64 input), also under autocast.
 
     Args:
-        x: Maps ``(B, C, H, W)``.
+        x: Maps ``(B, C, H, W)``; in channels_last on a CPU if possible.
         offset: Offsets in pixels ``(B, 18, H, W)``: channel 2 k is dy of tap k, 2 k + 1 its dx.
         weight: Filters ``(C, 1, 3, 3)``.
 
     Returns:
-        Maps ``(B, C, H, W)``, in the type of ``x``.
+        Maps ``(B, C, H, W)``, in the type of ``x``, and in channels_last if ``x`` is.
+
+    Raises:
+        UserError: ``NNMEDSEG_DEFORMABLE`` names an unknown form.
+        ValueError: Shapes do not belong together.
     """
+    check_shapes(x, offset, weight)
     wide = at_least_float32(x.dtype)
-    x_wide, offset, weight = x.to(wide), offset.to(wide), weight.to(wide)
     with without_autocast(x.device.type):
-        if x.device.type == "cuda":
-            out = _torchvision(x_wide, offset, weight)
-        else:
-            out = nine_samplings(x_wide, offset, weight)
+        out = _run(x.to(wide), offset.to(wide), weight.to(wide))
     return out.to(x.dtype)
 
 
-def _torchvision(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
+def _run(*inputs: Tensor) -> Tensor:
+    x = inputs[0]
+    device_type = x.device.type
+    if torch.onnx.is_in_onnx_export() or _is_exporting():
+        return nine_samplings(*inputs)
+    if torch.compiler.is_compiling():
+        return _form(_chosen_once(device_type), x.dtype)(*inputs)
+    has_values = device_type != "meta" and not isinstance(x, FakeTensor)
+    name = _forms.choose(device_type, has_values=has_values)
     try:
-        from torchvision.ops import deform_conv2d  # noqa: PLC0415 - slow to import, CUDA only
-    except Exception:  # a torchvision built for another PyTorch raises more than ImportError
-        return nine_samplings(x, offset, weight)
-    return deform_conv2d(x, offset, weight, padding=1)
+        return _form(name, x.dtype)(*inputs)
+    except Exception as error:
+        if name == _forms.fallback:
+            raise
+        result = nine_samplings(*inputs)  # raises where the inputs are at fault, not the form
+        _forms.give_up(name, device_type, error)
+        return result
 
 
-def nine_samplings(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
-    """The convolution as nine samplings of the map; arguments as `deformable_depthwise_conv`."""
-    channels, height, width = x.shape[1:]
-    rows = torch.arange(height, dtype=x.dtype, device=x.device).view(1, height, 1)
-    columns = torch.arange(width, dtype=x.dtype, device=x.device).view(1, 1, width)
-    # grid_sample writes channel by channel: everything around it should lie that way too.
-    maps = x.contiguous()
-    moves = offset.contiguous().unbind(1)
-    filters = weight.view(channels, 9).t().reshape(9, 1, channels, 1, 1).unbind(0)
-    total = torch.zeros_like(maps)
-    for tap in range(9):
-        row = moves[2 * tap] + (rows + (tap // 3 - 1))
-        column = moves[2 * tap + 1] + (columns + (tap % 3 - 1))
-        # grid_sample's coordinates with align_corners=False, which a map of one pixel allows too.
-        grid = torch.stack([(2 * column + 1) / width - 1, (2 * row + 1) / height - 1], dim=-1)
-        sampled = functional.grid_sample(maps, grid, align_corners=False)
-        total = torch.addcmul(total, sampled, filters[tap])
-    if x.is_contiguous(memory_format=torch.channels_last):
-        total = total.contiguous(memory_format=torch.channels_last)
-    return total
+def _form(name: str, dtype: torch.dtype) -> Form:
+    """A form, or the samplings for float64 if that form has none for it."""
+    return nine_samplings if (name, dtype) == ("numba", torch.float64) else _forms.load(name)
+
+
+@torch.compiler.assume_constant_result
+def _chosen_once(device_type: str) -> str:
+    """The form that a compiled program holds; it is imported here, which cannot be traced."""
+    name = _forms.choose(device_type)
+    _forms.load(name)
+    return name

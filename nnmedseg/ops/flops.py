@@ -8,8 +8,10 @@ What an operator computes is counted by its definition, whichever way it is comp
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -25,6 +27,9 @@ Formula = Callable[..., int]
 MULTIPLY_ADD = 2
 VALUES_READ = {0: 4, 1: 0, 2: 16}
 """Neighbours that a sampled value is a weighted sum of: bilinear, nearest and bicubic sampling."""
+
+_COMPILED_FORMS = ("_scan_numba", "_scan_triton", "_deformable_numba")
+"""Modules that define operators, and register their formulas, when they are imported."""
 
 
 def count_flops(network: nn.Module, image_shape: Sequence[int]) -> int:
@@ -53,7 +58,14 @@ def count_flops(network: nn.Module, image_shape: Sequence[int]) -> int:
 
 
 def register_formulas() -> None:
-    """Give PyTorch's counter the formulas of this module; those that it has already stay."""
+    """Give PyTorch's counter the formulas of this module; those that it has already stay.
+
+    A counter knows those that are there when it is made, so compiled forms are imported here, and
+    not when the network first uses them.
+    """
+    for module in _COMPILED_FORMS:
+        with suppress(Exception):  # a form that cannot be imported is not used either
+            importlib.import_module(f"nnmedseg.ops.{module}")
     _register({**_formulas(), **_torchvision_formulas()})
 
 
@@ -63,6 +75,18 @@ def register_scan_formulas(form: str) -> None:
     ours = torch.ops.nnmedseg
     _register(
         {getattr(ours, forward): selective_scan, getattr(ours, backward): selective_scan_backward}
+    )
+
+
+def register_deformable_formulas(form: str) -> None:
+    """Give it those of ``nnmedseg::deformable_depthwise_<form>`` and its backward one."""
+    forward, backward = f"deformable_depthwise_{form}", f"deformable_depthwise_{form}_backward"
+    ours = torch.ops.nnmedseg
+    _register(
+        {
+            getattr(ours, forward): deformable_depthwise_conv,
+            getattr(ours, backward): deformable_depthwise_conv_backward,
+        }
     )
 
 
@@ -176,6 +200,18 @@ def deformable_conv_backward(grad_out: Shape, x: Shape, weight: Shape, *_: Any, 
     """
     sampled, convolved = _deformable_values(x, weight, grad_out)
     return MULTIPLY_ADD * (16 * sampled + 2 * convolved)
+
+
+def deformable_depthwise_conv(x: Shape, offset: Shape, weight: Shape, **_: Any) -> int:
+    """FLOPs of ours, which are those of torchvision's."""
+    return deformable_conv(x, weight, out_shape=x)
+
+
+def deformable_depthwise_conv_backward(
+    grad_out: Shape, x: Shape, offset: Shape, weight: Shape, **_: Any
+) -> int:
+    """FLOPs of its gradients."""
+    return deformable_conv_backward(grad_out, x, weight)
 
 
 def _deformable_values(x: Shape, weight: Shape, out: Shape) -> tuple[int, int]:

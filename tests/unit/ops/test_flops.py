@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from functools import partial
 
 import pytest
@@ -71,10 +73,14 @@ def test_sampling_with_a_fixed_grid_has_one_gradient():
     assert counted == (2 * 4 * 2 * 3 * 6 * 7, 2 * 4 * 2 * 3 * 6 * 7)
 
 
-def test_the_deformable_convolution_is_nine_samplings():
+@pytest.mark.parametrize(("form", "forward", "backward"), [("sampling", 8, 24), ("numba", 10, 36)])
+def test_the_deformable_convolution(monkeypatch, form, forward, backward):
+    """The samplings' products with the filters are steps that take one value at a time."""
+    monkeypatch.setenv("NNMEDSEG_DEFORMABLE", form)
     inputs = on_meta(2, 3, 8, 8), on_meta(2, 18, 8, 8), on_meta(3, 1, 3, 3)
+    counted = forward_and_backward(deformable_depthwise_conv, *inputs)
     values = 9 * 2 * 3 * 8 * 8
-    assert forward_and_backward(deformable_depthwise_conv, *inputs) == (8 * values, 24 * values)
+    assert counted == (forward * values, backward * values)
 
 
 def test_torchvisions_deformable_convolution():
@@ -133,3 +139,20 @@ def test_flops_grow_with_the_batch(name):
     one, two = (count_flops(network, (b, 3, network.min_size, network.min_size)) for b in (1, 2))
     assert one > 0
     assert two == pytest.approx(2 * one, rel=0.1)
+
+
+@pytest.mark.slow
+def test_the_first_count_of_a_process_is_complete():
+    program = """
+import torch
+from nnmedseg.networks import create_network
+from nnmedseg.ops.flops import count_flops
+with torch.device("meta"):
+    network = create_network("rosper", 3, 2)
+print(*(count_flops(network, (1, 3, 64, 64)) for _ in range(2)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120
+    )
+    first, second = done.stdout.split()
+    assert first == second
