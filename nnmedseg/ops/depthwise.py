@@ -1,14 +1,20 @@
 """Depthwise convolution with large kernels, made fast for training on a CPU.
 
 oneDNN's gradient of depthwise weights is fast for kernels up to three columns wide and 20 to 40
-times slower, per multiplication, for wider ones. So the weights' gradient is taken in strips of
-three columns, and the gradient of the input as a convolution with the flipped kernel. Elsewhere
-(narrow kernels, inference, other devices) the native operation is used. Both like channels_last.
+times slower, per multiplication, for wider ones. So the gradient of the input is taken as a
+convolution with the flipped kernel, and that of the weights by a form of ours, which the
+environment variable ``NNMEDSEG_DEPTHWISE`` forces:
+
+- ``numba``: a correlation of rows, compiled for the processor, which copies no map;
+- ``strips``: oneDNN's gradient in strips of three columns, in float64 and where numba fails.
+
+Elsewhere (narrow kernels, inference, other devices) the native operation is used. All like
+channels_last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import torch
@@ -16,7 +22,11 @@ from torch import Tensor
 from torch.library import custom_op
 from torch.nn import functional, grad
 
+from nnmedseg.ops._forms import Forms
 from nnmedseg.ops._precision import without_autocast
+
+WeightGradient = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""From ``x``, the gradient of the output and ``weight`` to that of ``weight``."""
 
 STRIP = 3
 """Columns of the kernel whose gradient oneDNN takes fast."""
@@ -69,7 +79,8 @@ def _shape(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 )
 def wide_depthwise_conv_weight_gradient(grad_out: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     """The gradient of ``weight``; has none itself, so a second derivative raises."""
-    return _weight_gradient(x, grad_out, weight)
+    form = "strips" if weight.dtype != torch.float32 else _forms.choose("cpu")
+    return _forms.load(form)(x, grad_out, weight)
 
 
 @wide_depthwise_conv_weight_gradient.register_fake
@@ -94,7 +105,8 @@ def _gradients(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, Tensor, Tenso
 wide_depthwise_conv.register_autograd(_gradients, setup_context=_setup_context)
 
 
-def _weight_gradient(x: Tensor, grad_out: Tensor, weight: Tensor) -> Tensor:
+def gradient_in_strips(x: Tensor, grad_out: Tensor, weight: Tensor) -> Tensor:
+    """The gradient of ``weight`` in strips of three columns."""
     channels, _, height, width = weight.shape
     # As wide as the strips' output; the further columns are zero and so hide what x holds there.
     grad_out, _ = _padded(grad_out, 0, width - STRIP)
@@ -139,3 +151,28 @@ def _padded(x: Tensor, left: int, right: int, beyond: int = 0) -> tuple[Tensor, 
     rows[:, :, left : left + columns] = x.permute(0, 2, 3, 1)
     rows[:, :, left + columns :] = 0
     return rows.permute(0, 3, 1, 2), buffer
+
+
+def _numbas_gradient() -> WeightGradient:
+    """Import numba's form when it is first wanted."""
+    from nnmedseg.ops._depthwise_numba import filter_gradient  # noqa: PLC0415 - slow to import
+
+    return filter_gradient
+
+
+def _attempt(form: WeightGradient, device_type: str) -> None:
+    """Compare a form with the strips on a small example; raises where they differ."""
+    x, grad_out = (torch.arange(2 * 3 * 7 * 9.0).add(k).sin().view(2, 3, 7, 9) for k in (0, 1))
+    weight = torch.zeros(3, 1, 5, 7)
+    expected = gradient_in_strips(x, grad_out, weight)
+    torch.testing.assert_close(form(x, grad_out, weight), expected, rtol=1e-3, atol=1e-3)
+
+
+_forms = Forms(
+    "gradient of wide depthwise filters",
+    variable="NNMEDSEG_DEPTHWISE",
+    loaders={"strips": lambda: gradient_in_strips, "numba": _numbas_gradient},
+    preferred={"cpu": "numba"},
+    fallback="strips",
+    attempt=_attempt,
+)

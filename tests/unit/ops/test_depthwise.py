@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from nnmedseg.ops import depthwise, depthwise_conv
+from nnmedseg.ops import depthwise_conv
 
 
 def native(x, weight, bias):
@@ -59,14 +59,11 @@ def test_gradcheck():
     assert torch.autograd.gradcheck(depthwise_conv, random_inputs((1, 1, 3, 7), (3, 5)))
 
 
-def test_a_wide_kernel_takes_the_strips(monkeypatch):
-    taken = []
-    strips = depthwise._weight_gradient
-    monkeypatch.setattr(
-        depthwise, "_weight_gradient", lambda *given: taken.append(1) or strips(*given)
-    )
-    depthwise_conv(*random_inputs((2, 5, 20, 17), (7, 7))).sum().backward()
-    assert taken
+def test_a_wide_kernel_takes_our_gradients():
+    wide = depthwise_conv(*random_inputs((2, 5, 20, 17), (7, 7)))
+    narrow = depthwise_conv(*random_inputs((2, 5, 20, 17), (3, 3)))
+    assert "wide_depthwise_conv" in wide.grad_fn.name()
+    assert "wide_depthwise_conv" not in narrow.grad_fn.name()
 
 
 def test_an_input_without_gradient_still_trains_the_filters():
@@ -88,3 +85,29 @@ def test_autocast_trains():
     out.float().sum().backward()
     assert weight.grad.dtype == torch.float32
     torch.testing.assert_close(out.float(), native(x, weight, bias), rtol=0.05, atol=0.1)
+
+
+@pytest.mark.parametrize("form", ["numba", "strips"])
+@pytest.mark.parametrize(
+    ("shape", "kernel"), [*CASES, ((1, 16, 40, 33), (7, 5)), ((3, 33, 9, 9), (1, 9))]
+)
+def test_the_filters_gradient_in_float32_agrees_with_float64(monkeypatch, form, shape, kernel):
+    monkeypatch.setenv("NNMEDSEG_DEPTHWISE", form)
+    x, weight, _ = random_inputs(shape, kernel, torch.float32)
+    incoming = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    (found,) = torch.autograd.grad(depthwise_conv(x, weight), weight, incoming)
+    exact = native(x.double(), weight.double(), None)
+    (expected,) = torch.autograd.grad(exact, weight, incoming.double())
+    assert (found - expected).abs().max() <= 5e-6 * expected.abs().max()
+
+
+def test_threads_change_the_filters_gradient_by_rounding_only():
+    x, weight, _ = random_inputs((1, 32, 64, 48), (11, 11), torch.float32)
+    found, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            found += torch.autograd.grad(depthwise_conv(x, weight).square().sum(), weight)
+    finally:
+        torch.set_num_threads(before)
+    assert (found[0] - found[1]).abs().max() <= 1e-6 * found[0].abs().max()
