@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor, nn
@@ -63,7 +64,7 @@ class SegmentationNetwork(nn.Module):
         evaluation only and has a state dict of its own: entries of the network do not load into it,
         so load them first.
         """
-        network: NetworkT = fused_copy(self)
+        network: NetworkT = copy.deepcopy(self) if self.is_fused else fused_copy(self)
         network.is_fused = True
         return network
 

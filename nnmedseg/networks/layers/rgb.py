@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from nnmedseg.networks.layers.layout import channels_last
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -39,5 +41,5 @@ class ToRGB(nn.Module):
         if self.mix is not None:
             image = self.mix(image)
         elif image.shape[1] == 1:
-            image = image.expand(-1, 3, -1, -1)
+            image = channels_last(image.expand(-1, 3, -1, -1))
         return (image - self.mean) / self.std if self.normalize else image
