@@ -73,6 +73,15 @@ def test_another_type_is_refused():
         convolve(*inputs)
 
 
+def test_offsets_of_a_smaller_map_are_refused():
+    x, _, weight = inputs_of((1, 3, 4, 5))
+    _, offset, _ = inputs_of((1, 3, 4, 4))
+    with pytest.raises(ValueError, match="offset has the shape"):
+        convolve(x, offset, weight)
+    with pytest.raises(ValueError, match="offset has the shape"):
+        convolve_backward(x, x, offset, weight)
+
+
 def form_in(program):
     """Which form's operators a traced program holds, its regions without autocast included."""
     graphs = [module.graph for module in program.modules() if hasattr(module, "graph")]
