@@ -19,8 +19,9 @@ from nnmedseg.ops import deformable_depthwise_conv, selective_scan
 
 SCAN = "NNMEDSEG_SCAN"
 DEFORMABLE = "NNMEDSEG_DEFORMABLE"
-SCAN_FORMS = ("chunked", "numba", "triton", "mamba_ssm")
+SCAN_FORMS = {"cpu": ("chunked", "numba"), "cuda": ("chunked", "triton", "mamba_ssm")}
 DEFORMABLE_FORMS = ("sampling", "numba")
+"""Those that are made for a device, the readable one first."""
 
 
 @contextmanager
@@ -50,24 +51,24 @@ def scan_forms(device: str = "cpu") -> tuple[list[str], list[str]]:
         assert isinstance(out, Tensor)  # noqa: S101 - without the last state it is
         out.sum().backward()
 
-    return _available(SCAN, SCAN_FORMS, run)
+    return available(SCAN, SCAN_FORMS[device], run)
 
 
 @cache
-def deformable_forms(device: str = "cpu") -> tuple[list[str], list[str]]:
-    """The forms of the deformable convolution of ours that run here, and a line on the others."""
-    x, offset = torch.rand(1, 8, 8, 8, device=device), torch.rand(1, 18, 8, 8, device=device)
-    weight = torch.rand(8, 1, 3, 3, device=device)
+def deformable_forms() -> tuple[list[str], list[str]]:
+    """The same for our forms of the deformable convolution, on a CPU."""
+    x, offset, weight = torch.rand(1, 8, 8, 8), torch.rand(1, 18, 8, 8), torch.rand(8, 1, 3, 3)
 
     def run() -> None:
         deformable_depthwise_conv(x.clone().requires_grad_(), offset, weight).sum().backward()
 
-    return _available(DEFORMABLE, DEFORMABLE_FORMS, run)
+    return available(DEFORMABLE, DEFORMABLE_FORMS, run)
 
 
-def _available(
+def available(
     variable: str, names: Iterable[str], run: Callable[[], None]
 ) -> tuple[list[str], list[str]]:
+    """The forms with which ``run`` does not fail, and a line on each of the others."""
     found, notes = [], []
     for name in names:
         reason = _why_not(variable, name, run)

@@ -2,7 +2,7 @@
 
     python benchmarks/kernels.py [--only scan] [--output benchmarks/results/kernels.md]
 
-What is measured, on a CPU:
+What is measured, on a CPU but for the last:
 
 - ``scan``: the selective scan in each of its forms beside the sequential scan, B = 2, D = 8,
   N = 16; then nanoseconds of a state update (time over B L D N) and extra memory at B = 8, where
@@ -12,6 +12,7 @@ What is measured, on a CPU:
 - ``ssd``: the non-causal state-space duality beside the form head by head, on HeteroMedSeg's
   tokens at 224 x 224.
 - ``depthwise``: wide depthwise convolutions in channels_last beside PyTorch's own in NCHW.
+- ``gpu``: the selective scan on a CUDA device if there is one; see ``scan_gpu.py``.
 
 How to read it: every line has the medians of ours and of the peer, taken in turns in one process,
 and the median of their ratio (3x: a third of the peer's time). "required" is what every run on a
@@ -32,6 +33,7 @@ from forms import DEFORMABLE, deformable_forms, forced
 from peers import native_depthwise, per_head_ssd, torchvision_deformable
 from report import LIMIT_COLUMNS, SPEED_COLUMNS, Report, Target, machine
 from scan_figures import scan
+from scan_gpu import gpu
 from scan_pass import Operation, forward_pass, outcome, training_pass
 from timing import Pass, clock_name, median_ratio, median_seconds, take_turns
 from torch import Tensor
@@ -84,7 +86,7 @@ def deformable(report: Report, options: argparse.Namespace) -> None:
             error = _disagreement(_deformable(form), given)
             title = f"output and gradients, {_map_title(shape)}"
             report.limit(title, form, error, "", DEFORMABLE_ERROR)
-    report.text("", *notes)
+    report.notes(notes)
 
 
 def _deformable_inputs(batch: int, channels: int, side: int) -> list[Tensor]:
@@ -171,7 +173,7 @@ def _map_title(shape: tuple[int, int, int]) -> str:
 
 def main() -> None:
     """Measure what the arguments ask for."""
-    parts = {f.__name__: f for f in (scan, deformable, ssd, depthwise)}
+    parts = {f.__name__: f for f in (scan, deformable, ssd, depthwise, gpu)}
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

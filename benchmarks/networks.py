@@ -48,6 +48,19 @@ COST_COLUMNS = (
 )
 SHARE_COLUMNS = ("network", "pass", *KINDS)
 
+ABOUT_COST = (
+    f"{PEER} is as nnU-Net plans it for that patch: stages down to at least 4 pixels,",
+    "32 to 512 features, two convolutions a stage, deep supervision in training. A ratio of 2",
+    "means twice as long as it in the same turns. Networks of ours are fused for inference, as",
+    "prediction does it. Memory is the rise to the peak in a fresh process: weights,",
+    "activations and, in training, gradients and AdamW's state. ProMISe runs without given",
+    f"points and trains on one image, as two take {PEER} beyond a few GiB at its size.",
+)
+ABOUT_SHARES = (
+    "By the profiler, of the time spent in operators. What runs inside a slow operator counts to",
+    "it, its backward pass too; a depthwise convolution is wide from 7 rows or columns on.",
+)
+
 
 def paper_cases(name: str) -> list[Case]:
     """The inputs that the network's paper uses; 256 x 256 pixels for a network not known here."""
@@ -77,7 +90,7 @@ def unet(report: Report, options: argparse.Namespace) -> None:
 
 
 def _beside_unet(report: Report, device: str, options: argparse.Namespace) -> None:
-    report.table(COST_COLUMNS, f"Beside {PEER}, {device}")
+    report.table(COST_COLUMNS, f"Beside {PEER}, {device}", ABOUT_COST)
     shares = []
     for case in selected_cases(options.networks, options.size):
         forward, training = (
@@ -92,10 +105,9 @@ def _beside_unet(report: Report, device: str, options: argparse.Namespace) -> No
             if not isinstance(result, str):
                 percent = [f"{result.shares[kind]:.0%}" for kind in KINDS]
                 shares.append([f"{case.title}, {case.side} x {case.side}", name, *percent])
-    report.table(SHARE_COLUMNS, f"Shares of the operators, {device}")
+    report.table(SHARE_COLUMNS, f"Shares of the operators, {device}", ABOUT_SHARES)
     for cells in shares:
         report.row(cells)
-    report.text("")
 
 
 def _cost(result: Measurement | str) -> list[str]:
@@ -107,27 +119,13 @@ def _cost(result: Measurement | str) -> list[str]:
 
 
 def introduction(options: argparse.Namespace) -> list[str]:
-    """What was measured, on what, and how to read it."""
+    """On what was measured, and how."""
     lines = []
     for device in options.device:
         clock = clock_name(device, options.threads)
         name = "processor" if clock == "process_time" else "wall-clock"
         lines.append(f"{machine(device, options.threads)}, {name} time.")
-    return [
-        *lines,
-        f"Medians of {options.repeats} turns, float32.",
-        "",
-        f"{PEER} is as nnU-Net plans it for that patch: stages down to at least 4 pixels,",
-        "32 to 512 features, two convolutions a stage, deep supervision in training. A ratio of 2",
-        "means twice as long as it in the same turns. Networks of ours are fused for inference, as",
-        "prediction does it. Memory is the rise to the peak in a fresh process: weights,",
-        "activations and, in training, gradients and AdamW's state. ProMISe runs without given",
-        f"points and trains on one image, as two take {PEER} beyond a few GiB at its size.",
-        "",
-        "Shares are by the profiler, of the time spent in operators. What runs inside a slow",
-        "operator counts to it, its backward pass too; a depthwise convolution is wide from 7 rows",
-        "or columns on.",
-    ]
+    return [*lines, f"Medians of {options.repeats} turn(s), float32."]
 
 
 def devices() -> list[str]:

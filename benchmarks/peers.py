@@ -4,6 +4,7 @@
 - `sequential_scan`: the selective scan as Mamba's reference implementation has it (there
   ``selective_scan_ref``), a loop over the tokens of tensors laid out ``(B, D, L)``. Its backward
   writes a tensor of full size for each token that was read, so its time grows with L squared;
+- `fused_cuda_scan`: the selective scan by the CUDA kernel of the ``mamba-ssm`` package;
 - `torchvision_deformable`: torchvision's deformable convolution;
 - `native_depthwise`: PyTorch's depthwise convolution, on maps in NCHW;
 - `per_head_ssd`: the non-causal state-space duality head by head.
@@ -51,6 +52,15 @@ def sequential_scan(
         outputs.append(torch.einsum("bdn,bn->bd", state, c[:, :, token]))
     y = torch.stack(outputs, dim=2)
     return (y + skip[:, None] * u) * functional.silu(gate)
+
+
+def fused_cuda_scan(*inputs: Tensor) -> Tensor:
+    """Arguments and result as of `sequential_scan`."""
+    from mamba_ssm.ops.selective_scan_interface import (  # noqa: PLC0415 - optional, CUDA only
+        selective_scan_fn,
+    )
+
+    return selective_scan_fn(*inputs, delta_softplus=True)
 
 
 def torchvision_deformable(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:

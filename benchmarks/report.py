@@ -61,11 +61,18 @@ class Report:
         for line in (*lines, ""):
             self._line(line)
 
-    def table(self, columns: Sequence[str], heading: str = "") -> None:
-        """Begin a table."""
+    def notes(self, lines: Sequence[str]) -> None:
+        """Print lines after a table, if there are any."""
+        if lines:
+            self.text("", *lines)
+
+    def table(self, columns: Sequence[str], heading: str = "", about: Sequence[str] = ()) -> None:
+        """Begin a table, with a heading and lines on how to read it."""
         self._line("")
         if heading:
             self.text(f"## {heading}")
+        if about:
+            self.text(*about)
         self._widths = [max(WIDTHS[bool(i)], len(name)) for i, name in enumerate(columns)]
         self.row(columns)
         self.row(["-" * width for width in self._widths])

@@ -68,7 +68,7 @@ def scan(report: Report, options: argparse.Namespace) -> None:
     _cost(report, forms, options)
     _memory(report, forms, options)
     _error(report, forms)
-    report.text("", *notes)
+    report.notes(notes)
 
 
 def _speed(report: Report, forms: Sequence[str], options: argparse.Namespace) -> None:
@@ -111,7 +111,7 @@ def _memory(report: Report, forms: Sequence[str], options: argparse.Namespace) -
     for form in forms:
         extra = extra_bytes(Task(form, COST_BATCH, LONGEST, CHANNELS, options.threads))
         if extra is None:
-            report.text("", "The system does not tell the peak of a process.")
+            report.notes(["The system does not tell the peak of a process."])
         else:
             title = f"extra memory in training, L = {LONGEST:,}"
             report.limit(title, form, extra / 1e6, "MB", MEGABYTES[form])

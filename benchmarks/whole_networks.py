@@ -15,7 +15,7 @@ import torch
 from forms import DEFORMABLE, SCAN, deformable_forms, forced, scan_forms
 from peers import sequential_scan
 from plain_networks import our_scan, plain_network
-from report import SPEED_COLUMNS, Report, Target
+from report import SPEED_COLUMNS, Report, Target, machine
 from timing import Pass, clock_name, median_ratio, median_seconds, take_turns
 from torch import nn
 
@@ -79,12 +79,24 @@ def whole_networks(report: Report, options: argparse.Namespace) -> None:
         for name, forced_forms in FORMS.items()
         if forced_forms[SCAN] in scans and forced_forms[DEFORMABLE] in deformables
     ]
-    report.table(SPEED_COLUMNS, "Beside the same networks made of plain modules")
+    about = (
+        f"{machine('cpu', options.threads)}, batch {BATCH}. The peers are our networks with the",
+        "authors' modules: tokens-last Mamba called group by group, torchvision's deformable",
+        "convolution, depthwise convolutions in NCHW; inside, the sequential scan, or ours where",
+        'only the scan is replaced. "PyTorch" is our operators in plain PyTorch, "numba" compiled.',
+    )
+    report.table(SPEED_COLUMNS, "Beside the same networks made of plain modules", about)
     for comparison in COMPARISONS:
         if comparison.network in options.networks:
-            side = min(options.size or comparison.side, comparison.side)
-            _compare(replace(comparison, side=side), forms, report, options)
-    report.text("", *notes, *more_notes)
+            _compare(_at_size(comparison, options.size), forms, report, options)
+    report.notes([*notes, *more_notes])
+
+
+def _at_size(comparison: Comparison, side: int | None) -> Comparison:
+    """The comparison on smaller images, for which there are no targets."""
+    if side is None or side >= comparison.side:
+        return comparison
+    return replace(comparison, side=side, targets=dict.fromkeys(FORMS, Target()))
 
 
 def _compare(

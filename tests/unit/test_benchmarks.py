@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from nnmedseg.networks import create_network
-from nnmedseg.ops import deformable_depthwise_conv, depthwise_conv, ssd
+from nnmedseg.ops import deformable_depthwise_conv, depthwise_conv, selective_scan, ssd
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -135,9 +135,14 @@ def test_report_says_which_required_figures_are_missed(script, tmp_path, capsys)
 
 def test_forms_that_do_not_run_here_are_named(script, monkeypatch):
     monkeypatch.setenv("NNMEDSEG_SCAN", "chunked")
-    forms, notes = script("forms").scan_forms()
-    assert "chunked" in forms
-    assert any("mamba_ssm is not measured" in note for note in notes) or "mamba_ssm" in forms
+    forms, tokens = script("forms"), torch.rand(1, 4, 2)
+
+    def scan():
+        selective_scan(tokens, tokens, -torch.ones(2, 3), torch.rand(1, 4, 3), torch.rand(1, 4, 3))
+
+    found, notes = forms.available(forms.SCAN, ["chunked", "absent"], scan)
+    assert found == ["chunked"]
+    assert notes == ["NNMEDSEG_SCAN=absent is not measured: this version does not have it"]
     assert os.environ["NNMEDSEG_SCAN"] == "chunked"
 
 
