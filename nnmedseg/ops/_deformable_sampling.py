@@ -1,7 +1,7 @@
 """The deformable 3x3 depthwise convolution in plain PyTorch: nine bilinear samplings of the map.
 
-On a CPU they take a ninth of the time of torchvision's operator, and less memory than one sampling
-of a grid of nine times the size. They run wherever PyTorch does, in float64 too.
+On a CPU they are five to nine times faster than torchvision's operator, and take less memory than
+one sampling of a grid of nine times the size. They run wherever PyTorch does, in float64 too.
 """
 
 from __future__ import annotations
