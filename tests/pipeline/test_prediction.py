@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import SimpleITK
+import torch
 from PIL import Image
 
 import nnmedseg
@@ -93,6 +94,39 @@ def test_mirrored_copies_are_averaged_unless_told_otherwise(trained, images):
         logits.append(predictor.predict_logits_from_preprocessed_data(data))
     assert logits[0].shape == logits[1].shape
     assert not np.allclose(logits[0], logits[1])
+
+
+@pytest.fixture
+def two_folds(trained, tmp_path):
+    """The model folder with a second fold of other weights."""
+    model = tmp_path / trained.model.name
+    shutil.copytree(trained.model, model)
+    shutil.copytree(model / "fold_0", model / "fold_1")
+    file = model / "fold_1" / "checkpoint_final.pth"
+    checkpoint = torch.load(file, weights_only=False)
+    for values in checkpoint["network_weights"].values():
+        if values.is_floating_point():
+            values.mul_(0.5 + torch.rand_like(values))
+    torch.save(checkpoint, file)
+    return model
+
+
+@pytest.mark.parametrize("folds", [[0], [0, 1]], ids=["one fold", "two folds"])
+def test_fused_networks_give_the_logits_of_nnunets_predictor(two_folds, images, folds):
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    from nnmedseg.inference.cases import find_cases
+    from nnmedseg.inference.predictor import MedSegPredictor
+
+    ours = MedSegPredictor.from_folder(two_folds, folds, mirroring=False)
+    theirs = nnUNetPredictor(device=torch.device("cpu"), use_mirroring=False, allow_tqdm=False)
+    theirs.initialize_from_trained_model_folder(str(two_folds), folds)
+    assert (ours.network.network.is_fused, theirs.network.network.is_fused) == (True, False)
+    data, _ = ours.preprocess(ours.load(find_cases(images, 3, natural=True)[0]))
+    logits, expected = (x.predict_logits_from_preprocessed_data(data) for x in (ours, theirs))
+    # nnU-Net adds tiles up in float16.
+    tolerance = 2e-3 * expected.abs().max().item()
+    torch.testing.assert_close(logits, expected, rtol=0, atol=tolerance)
 
 
 def test_an_all_black_image_is_predicted(trained, tmp_path):

@@ -50,7 +50,9 @@ def test_nnunets_prediction_gives_our_labels(trained, tmp_path, mode):
     assert len(stock) == 2
     for path in stock:
         ours = SimpleITK.ReadImage(str(tmp_path / "ours" / f"{path.stem}.nii.gz"))
-        assert np.array_equal(np.array(Image.open(path)), SimpleITK.GetArrayFromImage(ours)[0])
+        differs = np.array(Image.open(path)) != SimpleITK.GetArrayFromImage(ours)[0]
+        # Our networks are fused, so that a pixel between two classes may round to the other one.
+        assert differs.mean() <= 1e-4
 
 
 def test_nnunets_training_finds_our_trainer(fresh, tmp_path):
