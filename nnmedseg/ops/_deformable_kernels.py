@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nnmedseg.ops._compiled import jit
 from nnmedseg.ops._deformable_strips import CORNER, TAPS, locate, new_strip, place, write_offsets
-from nnmedseg.ops._scan_numba_windows import jit
 from nnmedseg.ops._simd import (
     LANES,
     add,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nnmedseg.ops._scan_numba_windows import jit
+from nnmedseg.ops._compiled import jit
 from nnmedseg.ops._simd import (
     LANES,
     add,

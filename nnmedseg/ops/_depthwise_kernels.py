@@ -16,7 +16,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from nnmedseg.ops import _simd
-from nnmedseg.ops._scan_numba_windows import jit
+from nnmedseg.ops._compiled import jit
 from nnmedseg.ops._simd import LANES, add, load, store
 
 

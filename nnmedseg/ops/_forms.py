@@ -9,14 +9,22 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping
-from typing import Generic, TypeVar
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from nnmedseg.errors import UserError
 
 _log = logging.getLogger(__name__)
 
-Form = TypeVar("Form")
+Form = TypeVar("Form", bound=Callable[..., Any])
+
+_is_exporting: Callable[[], bool] = getattr(
+    torch.compiler, "is_exporting", torch.compiler.is_compiling
+)  # before PyTorch 2.7 exporting cannot be told from compiling
 
 
 class Forms(Generic[Form]):
@@ -27,7 +35,8 @@ class Forms(Generic[Form]):
         variable: Environment variable that names the form to use, read at each choice.
         loaders: For each form by its name, what imports it.
         preferred: For each type of device, the form to use there; the fallback on others.
-        fallback: Name of the form that works everywhere.
+        fallback: Name of the form that works everywhere, in exported programs too.
+        float32_only: Names of the forms that leave float64 to the fallback.
         attempt: Called as ``attempt(form, device_type)`` before a form's first use on a type of
             device; raises where it does not work.
     """
@@ -40,14 +49,49 @@ class Forms(Generic[Form]):
         loaders: Mapping[str, Callable[[], Form]],
         preferred: Mapping[str, str],
         fallback: str,
+        float32_only: Collection[str],
         attempt: Callable[[Form, str], None],
     ):
         self.operation, self.variable, self.fallback = operation, variable, fallback
         self._loaders, self._preferred, self._attempt = loaders, preferred, attempt
-        self._loaded: dict[str, Form] = {}
+        self._float32_only = float32_only
+        self._loaded: dict[str, Form] = {fallback: loaders[fallback]()}
         self._announced: set[tuple[str, str]] = set()
         self._given_up: set[tuple[str, str]] = set()
         self._lock = threading.RLock()
+        _all_forms[operation] = self
+
+    def run(self, like: Tensor, *inputs: Any) -> Any:
+        """Call the form for tensors like one of them on the inputs.
+
+        A program of ``torch.compile`` holds the form that is chosen while it is traced, one of
+        ``torch.export`` the fallback.
+
+        Raises:
+            UserError: The environment variable names an unknown form.
+        """
+        device_type = like.device.type
+        if _is_exporting():
+            return self.load(self.fallback)(*inputs)
+        if torch.compiler.is_compiling():
+            return self._fit(_chosen_once(self.operation, device_type), like)(*inputs)
+        if like.dtype == torch.float64 and self.wanted(device_type) in self._float32_only:
+            return self.load(self.fallback)(*inputs)
+        has_values = device_type != "meta" and not isinstance(like, FakeTensor)
+        name = self.choose(device_type, has_values=has_values)
+        try:
+            return self.load(name)(*inputs)
+        except Exception as error:
+            if name == self.fallback:
+                raise
+            result = self.load(self.fallback)(*inputs)  # raises where the inputs are at fault
+            self.give_up(name, device_type, error)
+            return result
+
+    def _fit(self, name: str, like: Tensor) -> Form:
+        """The form, or the fallback if that one is for float32 only."""
+        unfit = like.dtype == torch.float64 and name in self._float32_only
+        return self.load(self.fallback if unfit else name)
 
     def names(self) -> list[str]:
         """The names of all forms."""
@@ -129,3 +173,15 @@ class Forms(Generic[Form]):
         if (name, device_type) not in self._announced:
             self._announced.add((name, device_type))
             _log.info("%s: %s on %s", self.operation, name, device_type)
+
+
+_all_forms: dict[str, Forms[Any]] = {}
+
+
+@torch.compiler.assume_constant_result
+def _chosen_once(operation: str, device_type: str) -> str:
+    """The form that a compiled program holds; it is imported here, which cannot be traced."""
+    forms = _all_forms[operation]
+    name = forms.choose(device_type)
+    forms.load(name)
+    return name

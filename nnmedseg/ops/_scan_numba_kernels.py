@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nnmedseg.ops._compiled import jit
 from nnmedseg.ops._scan_numba_windows import (
     WINDOW,
     Place,
     before_gate,
     finish,
-    jit,
     new_gradients,
     new_window,
     of_gate,

@@ -8,12 +8,11 @@ once, 16 numbers at a time, in buffers of ``(32, channels)``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
+from nnmedseg.ops._compiled import jit
 from nnmedseg.ops._simd import (
     LANES,
     add,
@@ -36,19 +35,6 @@ _LOG_2 = np.float32(math.log(2))
 _ZERO, _ONE, _TWO = np.float32(0), np.float32(1), np.float32(2)
 _ARTANH = tuple(np.float32(1 / k) for k in range(13, 0, -2))
 """Coefficients of artanh(x) / x in powers of x^2, highest first: below 1/3 within 2e-8."""
-
-Kernel = Callable[..., Any]
-
-
-def jit(function: Kernel) -> Kernel:
-    """Compile a function when it is first called, and keep the machine code for later processes.
-
-    Without a folder that can be written to, each process compiles it anew.
-    """
-    try:
-        return cast(Kernel, numba.njit(nogil=True, error_model="numpy", cache=True)(function))
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written to
-        return cast(Kernel, numba.njit(nogil=True, error_model="numpy")(function))
 
 
 class Rows(NamedTuple):

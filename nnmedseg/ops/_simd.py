@@ -4,9 +4,6 @@ LLVM vectorises numba's loops only when it can prove that arrays do not overlap,
 of an AVX-512 register. Here a vector is a value: `load` one, compute with it, `store` it. LLVM
 turns each operation into what the processor has: one instruction with AVX-512, two with AVX2, four
 with NEON.
-
-numba caches a compiled kernel by the file that the kernel stands in: after a change in this file,
-change or touch the kernels' files too.
 """
 
 from __future__ import annotations

@@ -17,17 +17,12 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 
 from nnmedseg.ops._deformable_sampling import check_shapes, nine_samplings, without_infinities
 from nnmedseg.ops._forms import Forms
 from nnmedseg.ops._precision import at_least_float32, without_autocast
 
 Form = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-_is_exporting: Callable[[], bool] = getattr(
-    torch.compiler, "is_exporting", torch.compiler.is_compiling
-)  # before PyTorch 2.7 exporting cannot be told from compiling
 
 
 def _numba() -> Form:
@@ -71,6 +66,7 @@ _forms = Forms(
     loaders={"sampling": lambda: nine_samplings, "numba": _numba, "torchvision": _torchvision},
     preferred={"cpu": "numba", "meta": "numba", "cuda": "torchvision"},
     fallback="sampling",
+    float32_only=("numba",),
     attempt=_attempt,
 )
 
@@ -97,37 +93,8 @@ def deformable_depthwise_conv(x: Tensor, offset: Tensor, weight: Tensor) -> Tens
     check_shapes(x, offset, weight)
     wide = at_least_float32(x.dtype)
     with without_autocast(x.device.type):
-        out = _run(x.to(wide), offset.to(wide), weight.to(wide))
+        inputs = (x.to(wide), offset.to(wide), weight.to(wide))
+        # ONNX knows grid_sample, but no operator of ours.
+        traced = torch.onnx.is_in_onnx_export()
+        out: Tensor = nine_samplings(*inputs) if traced else _forms.run(inputs[0], *inputs)
     return out.to(x.dtype)
-
-
-def _run(*inputs: Tensor) -> Tensor:
-    x = inputs[0]
-    device_type = x.device.type
-    if torch.onnx.is_in_onnx_export() or _is_exporting():
-        return nine_samplings(*inputs)
-    if torch.compiler.is_compiling():
-        return _form(_chosen_once(device_type), x.dtype)(*inputs)
-    has_values = device_type != "meta" and not isinstance(x, FakeTensor)
-    name = _forms.choose(device_type, has_values=has_values)
-    try:
-        return _form(name, x.dtype)(*inputs)
-    except Exception as error:
-        if name == _forms.fallback:
-            raise
-        result = nine_samplings(*inputs)  # raises where the inputs are at fault, not the form
-        _forms.give_up(name, device_type, error)
-        return result
-
-
-def _form(name: str, dtype: torch.dtype) -> Form:
-    """A form, or the samplings for float64 if that form has none for it."""
-    return nine_samplings if (name, dtype) == ("numba", torch.float64) else _forms.load(name)
-
-
-@torch.compiler.assume_constant_result
-def _chosen_once(device_type: str) -> str:
-    """The form that a compiled program holds; it is imported here, which cannot be traced."""
-    name = _forms.choose(device_type)
-    _forms.load(name)
-    return name

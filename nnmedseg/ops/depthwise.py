@@ -79,8 +79,7 @@ def _shape(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 )
 def wide_depthwise_conv_weight_gradient(grad_out: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     """The gradient of ``weight``; has none itself, so a second derivative raises."""
-    form = "strips" if weight.dtype != torch.float32 else _forms.choose("cpu")
-    return _forms.load(form)(x, grad_out, weight)
+    return cast(Tensor, _forms.run(weight, x, grad_out, weight))
 
 
 @wide_depthwise_conv_weight_gradient.register_fake
@@ -174,5 +173,6 @@ _forms = Forms(
     loaders={"strips": lambda: gradient_in_strips, "numba": _numbas_gradient},
     preferred={"cpu": "numba"},
     fallback="strips",
+    float32_only=("numba",),
     attempt=_attempt,
 )

@@ -23,16 +23,11 @@ from typing import cast
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 
 from nnmedseg.ops import _scan_chunked, _scan_traced
 from nnmedseg.ops._forms import Forms
 from nnmedseg.ops._precision import at_least_float32
 from nnmedseg.ops._scan_inputs import ScanForm, ScanInputs
-
-_is_exporting: Callable[[], bool] = getattr(
-    torch.compiler, "is_exporting", torch.compiler.is_compiling
-)  # before PyTorch 2.7 exporting cannot be told from compiling
 
 
 def _imported(module: str) -> Callable[[], ScanForm]:
@@ -81,6 +76,7 @@ _forms = Forms(
     },
     preferred={"cpu": "numba", "meta": "numba", "cuda": "triton"},
     fallback="chunked",
+    float32_only=("numba", "triton", "mamba_ssm"),
     attempt=_attempt,
 )
 
@@ -130,35 +126,9 @@ def selective_scan(
     """
     inputs = ScanInputs(u, dt, A, B, C, D, z, dt_bias, dt_softplus)
     inputs.check()
-    out, last_state = _run(inputs.to(at_least_float32(u.dtype)))
+    inputs = inputs.to(at_least_float32(u.dtype))
+    # ONNX knows no operator of ours.
+    traced = torch.onnx.is_in_onnx_export()
+    out, last_state = _scan_traced.scan(inputs) if traced else _forms.run(inputs.u, inputs)
     out = out.to(u.dtype)
     return (out, last_state) if return_last_state else out
-
-
-def _run(inputs: ScanInputs) -> tuple[Tensor, Tensor]:
-    device_type = inputs.u.device.type
-    if torch.onnx.is_in_onnx_export():
-        return _scan_traced.scan(inputs)
-    if _is_exporting():
-        return _scan_chunked.scan(inputs)
-    if torch.compiler.is_compiling():
-        return _forms.load(_chosen_once(device_type))(inputs)
-    _forms.wanted(device_type)  # refuses an unknown name for float64 too
-    if inputs.u.dtype == torch.float64:
-        return _scan_chunked.scan(inputs)
-    has_values = device_type != "meta" and not isinstance(inputs.u, FakeTensor)
-    name = _forms.choose(device_type, has_values=has_values)
-    try:
-        return _forms.load(name)(inputs)
-    except Exception as error:
-        if name == _forms.fallback:
-            raise
-        result = _scan_chunked.scan(inputs)  # raises where the inputs are at fault, not the form
-        _forms.give_up(name, device_type, error)
-        return result
-
-
-@torch.compiler.assume_constant_result
-def _chosen_once(device_type: str) -> str:
-    """The form that a compiled program holds."""
-    return _forms.choose(device_type)

@@ -142,6 +142,34 @@ def test_a_compiled_block_holds_the_forced_form(monkeypatch):
     assert [any("numba" in name for name in names(graph)) for graph in graphs] == [False, True]
 
 
+@pytest.mark.slow
+def test_a_compiled_block_may_be_the_first_to_scan():
+    program = """
+        import torch
+        from nnmedseg.networks.layers.mamba import MambaBlock
+        block = torch.compile(MambaBlock(8), backend="aot_eager", fullgraph=True)
+        print(block(torch.randn(1, 40, 8)).shape)
+    """
+    assert run(program, form="chunked")[0] == "torch.Size([1, 40, 8])\n"
+
+
+def test_kept_machine_code_is_that_of_all_kernels_texts(tmp_path):
+    compiled = pytest.importorskip("nnmedseg.ops._compiled", exc_type=ImportError)
+    (tmp_path / "kernels.py").write_text("a = 1")
+    (tmp_path / "helpers.py").write_text("b = 1")
+    before = compiled.digest_of_sources(tmp_path)
+    (tmp_path / "helpers.py").write_text("b = 2")
+    after = compiled.digest_of_sources(tmp_path)
+
+    def kernel():
+        pass
+
+    name = kernel.__qualname__
+    compiled.jit(kernel)
+    assert before != after
+    assert kernel.__qualname__ == f"{name}_{compiled._SOURCES}"
+
+
 def test_an_exported_block_holds_the_chunked_form(monkeypatch):
     monkeypatch.setenv("NNMEDSEG_SCAN", "numba")
     program = torch.export.export(MambaBlock(8), (torch.randn(1, 40, 8),))
