@@ -12,11 +12,11 @@ What is measured, on a CPU:
   evaluation mode, since one image has one value a channel there.
 
 How to read it: the slope is the power of the number of tokens or pixels with which time or memory
-grows over the larger sizes (a straight line through the logarithms). 1 is linear, 2
-quadratic; below 1 a constant part still counts, and a little above 1 maps have outgrown the caches
-and what malloc keeps (nnU-Net's U-Net has that too, so compare with its line). A size that would not fit in the memory that is
-free, going by the size before it, is left out and says so. The whole takes a quarter of an hour on
-one thread; ``--quick`` a few minutes, but its slopes are of small sizes.
+grows over the larger sizes (a straight line through the logarithms). 1 is linear, 2 quadratic;
+below 1 a constant part still counts, and a little above 1 maps have outgrown the caches and what
+malloc keeps: nnU-Net's U-Net has that too, so compare with its line. A size that would not fit in
+the memory that is free, going by the size before it, is left out and says so. The whole takes a
+quarter of an hour on one thread; ``--quick`` a few minutes, but its slopes are of small sizes.
 """
 
 from __future__ import annotations
