@@ -47,7 +47,8 @@ def fused_copy(module: nn.Module) -> Any:
 
     Its state dict has other entries, the same ones for all modules built alike.
     """
-    return _fuse(copy.deepcopy(module).eval(), {}).requires_grad_(False)
+    fused = _fuse(copy.deepcopy(module).eval(), {})
+    return fused.eval().requires_grad_(False)  # new modules among the old ones
 
 
 def folded(modules: Iterable[nn.Module]) -> nn.Module:
