@@ -79,7 +79,9 @@ def noncausal_ssd(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Ten
         weighted = (x * (-dt * A).unsqueeze(-1)).flatten(2)
         state = B.squeeze(2).transpose(1, 2) @ weighted
         skip = (x * D.unsqueeze(-1)).flatten(2)
-        return torch.baddbmm(skip, C.squeeze(2), state).view(x.shape)
+        if torch.is_grad_enabled():
+            return torch.baddbmm(skip, C.squeeze(2), state).view(x.shape)
+        return skip.baddbmm_(C.squeeze(2), state).view(x.shape)  # saves a copy of the skip
 
 
 def _second_half_reversed(tokens: Tensor) -> Tensor:
