@@ -50,7 +50,8 @@ def test_the_recipe_of_the_command_line_reaches_the_model_folder(trained):
     assert stored["iterations"] == SHORT["iterations"]
 
 
-def test_all_four_heads_are_supervised(trained):
+@pytest.fixture
+def trainer(trained):
     prepare()
     from nnmedseg.trainers.rosper import RoSPERTrainer
 
@@ -60,6 +61,20 @@ def test_all_four_heads_are_supervised(trained):
         read_json(trained.preprocessed / "dataset.json"), torch.device("cpu"),
     )  # fmt: skip
     trainer.initialize()
+    return trainer
+
+
+def test_weights_and_optimiser_state_are_in_channels_last(trainer):
+    outputs = trainer.network.train()(torch.randn(2, 3, 32, 48))
+    sum(x.square().mean() for x in outputs).backward()
+    trainer.optimizer.step()
+    convs = [m for m in trainer.network.modules() if isinstance(m, torch.nn.Conv2d)]
+    state = trainer.optimizer.state
+    kept = [x for conv in convs for x in (conv.weight, state[conv.weight]["exp_avg"])]
+    assert all(x.is_contiguous(memory_format=torch.channels_last) for x in kept)
+
+
+def test_all_four_heads_are_supervised(trainer):
     outputs = trainer.network.train()(torch.randn(2, 3, 32, 48))
     trainer.loss(outputs, torch.randint(0, 2, (2, 1, 32, 48))).backward()
     heads = [p.grad for name, p in trainer.network.named_parameters() if "heads" in name]
