@@ -50,8 +50,8 @@ class ProjectedBranches(nn.Module):
     linear steps lies between this and the projection, so that one product does for both, and maps
     at half the scale are added up before they are enlarged.
 
-    Branches that read the same map keep a convolution each: one with all kernels filled up to the
-    widest takes longer.
+    Branches that read the same map keep a convolution each: two kernels in one grouped convolution,
+    filled up to the wider, take longer than both.
 
     Args:
         branches: A `MultiScaleBranches` whose branches are fused: sequences that end in a 1x1
