@@ -23,7 +23,7 @@ from torch.library import custom_op
 from torch.nn import functional, grad
 
 from nnmedseg.ops._forms import Forms
-from nnmedseg.ops._precision import without_autocast
+from nnmedseg.ops._precision import at_least_float32, without_autocast
 
 WeightGradient = Callable[[Tensor, Tensor, Tensor], Tensor]
 """From ``x``, the gradient of the output and ``weight`` to that of ``weight``."""
@@ -43,13 +43,21 @@ def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Ten
     Returns:
         Maps ``(B, C, H, W)``.
     """
-    trains = torch.is_grad_enabled() and weight.requires_grad and x.device.type == "cpu"
-    trains = trains and not torch.onnx.is_in_onnx_export()
-    # On a map narrower than the kernel most of a strip would be padding.
-    if trains and STRIP < weight.shape[3] <= x.shape[3]:
-        with without_autocast("cpu"):
-            return cast(Tensor, wide_depthwise_conv(x.to(weight.dtype), weight, bias))
+    if x.device.type == "cpu" and weight.shape[3] > STRIP:
+        return _wide_on_cpu(x, weight, bias)
     return _native(x, weight, bias)
+
+
+def _wide_on_cpu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """In float32 (float64): oneDNN never returns from some in bfloat16, so autocast ends here."""
+    dtype = at_least_float32(weight.dtype)
+    given = (x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype))
+    trains = torch.is_grad_enabled() and weight.requires_grad and not torch.onnx.is_in_onnx_export()
+    # On a map narrower than the kernel most of a strip would be padding.
+    takes_ours = trains and weight.shape[3] <= x.shape[3]
+    with without_autocast("cpu"):
+        out: Tensor = wide_depthwise_conv(*given) if takes_ours else _native(*given)
+    return out.to(x.dtype)
 
 
 def _native(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

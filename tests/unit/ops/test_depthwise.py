@@ -111,3 +111,13 @@ def test_threads_change_the_filters_gradient_by_rounding_only():
     finally:
         torch.set_num_threads(before)
     assert (found[0] - found[1]).abs().max() <= 1e-6 * found[0].abs().max()
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_bfloat16_is_convolved_in_float32(trained):
+    x, weight, bias = random_inputs((1, 16, 40, 40), (15, 15), torch.float32)
+    x = x.detach().to(memory_format=torch.channels_last).bfloat16()
+    with torch.set_grad_enabled(trained), torch.autocast("cpu", dtype=torch.bfloat16):
+        found = depthwise_conv(x, weight, bias)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found, native(x.float(), weight, bias).bfloat16())
