@@ -16,8 +16,8 @@ TOLERANCE = 5e-6
 @pytest.fixture(params=FORMS)
 def form(request, monkeypatch):
     """Forces a form; fails if it was given up."""
-    if request.param == "torchvision":
-        pytest.importorskip("torchvision")
+    if request.param in {"numba", "torchvision"}:
+        pytest.importorskip(request.param)
     monkeypatch.setenv("NNMEDSEG_DEFORMABLE", request.param)
     yield request.param
     assert _forms.choose("cpu") == request.param
@@ -115,6 +115,7 @@ def test_reads_in_part_at_the_borders(form):
 
 
 def test_numba_takes_torchvisions_side_where_the_gradient_of_an_offset_jumps(monkeypatch):
+    pytest.importorskip("numba")
     monkeypatch.setenv("NNMEDSEG_DEFORMABLE", "numba")
     inputs = at_borders()
     found = with_gradients(deformable_depthwise_conv, inputs)

@@ -49,12 +49,14 @@ def run(program, *, form="", broken=None, folder=None):
 
 @pytest.mark.slow
 def test_a_cpu_uses_numba_and_says_so_once():
+    pytest.importorskip("numba")
     _, messages = run(CONVOLUTION)
     assert messages == ["INFO deformable convolution: numba on cpu"]
 
 
 @pytest.mark.slow
 def test_another_form_can_be_forced_and_gives_the_same():
+    pytest.importorskip("numba")
     sampled, messages = run(CONVOLUTION, form="sampling")
     assert messages == ["INFO deformable convolution: sampling on cpu"]
     compiled, _ = run(CONVOLUTION)
@@ -77,6 +79,7 @@ def test_a_form_that_cannot_be_imported_falls_back_with_one_warning(tmp_path, fo
 
 @pytest.mark.slow
 def test_a_form_that_gives_wrong_numbers_is_given_up():
+    pytest.importorskip("numba")
     wrong = """
         from nnmedseg.ops import _deformable_numba
         right = _deformable_numba.convolve
@@ -91,6 +94,8 @@ def test_a_form_that_gives_wrong_numbers_is_given_up():
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["numba", "sampling"])
 def test_a_form_may_be_compiled_before_it_is_used_otherwise(form):
+    if form == "numba":
+        pytest.importorskip("numba")
     compiled = """
         import torch
         from nnmedseg.ops import deformable_depthwise_conv

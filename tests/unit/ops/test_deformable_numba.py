@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+pytest.importorskip("numba")
+
 from nnmedseg.networks.layers.deformable import DeformableDepthwiseConv2d
 from nnmedseg.ops import _deformable_numba
 from nnmedseg.ops._deformable_numba import convolve, convolve_backward

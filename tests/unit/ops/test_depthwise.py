@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional
 
 from nnmedseg.ops import depthwise_conv
+from nnmedseg.ops.depthwise import _forms
 
 
 def native(x, weight, bias):
@@ -92,6 +93,8 @@ def test_autocast_trains():
     ("shape", "kernel"), [*CASES, ((1, 16, 40, 33), (7, 5)), ((3, 33, 9, 9), (1, 9))]
 )
 def test_the_filters_gradient_in_float32_agrees_with_float64(monkeypatch, form, shape, kernel):
+    if form == "numba":
+        pytest.importorskip("numba")
     monkeypatch.setenv("NNMEDSEG_DEPTHWISE", form)
     x, weight, _ = random_inputs(shape, kernel, torch.float32)
     incoming = torch.randn(shape, generator=torch.Generator().manual_seed(1))
@@ -99,9 +102,11 @@ def test_the_filters_gradient_in_float32_agrees_with_float64(monkeypatch, form, 
     exact = native(x.double(), weight.double(), None)
     (expected,) = torch.autograd.grad(exact, weight, incoming.double())
     assert (found - expected).abs().max() <= 5e-6 * expected.abs().max()
+    assert _forms.choose("cpu") == form  # not given up
 
 
 def test_threads_change_the_filters_gradient_by_rounding_only():
+    pytest.importorskip("numba")
     x, weight, _ = random_inputs((1, 32, 64, 48), (11, 11), torch.float32)
     found, before = [], torch.get_num_threads()
     try:

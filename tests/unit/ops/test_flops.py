@@ -76,6 +76,8 @@ def test_sampling_with_a_fixed_grid_has_one_gradient():
 @pytest.mark.parametrize(("form", "forward", "backward"), [("sampling", 8, 24), ("numba", 10, 36)])
 def test_the_deformable_convolution(monkeypatch, form, forward, backward):
     """The samplings' products with the filters are steps that take one value at a time."""
+    if form == "numba":
+        pytest.importorskip("numba")
     monkeypatch.setenv("NNMEDSEG_DEFORMABLE", form)
     inputs = on_meta(2, 3, 8, 8), on_meta(2, 18, 8, 8), on_meta(3, 1, 3, 3)
     counted = forward_and_backward(deformable_depthwise_conv, *inputs)

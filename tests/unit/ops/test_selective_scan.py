@@ -9,6 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
 from nnmedseg.ops import _scan_chunked, selective_scan
+from nnmedseg.ops._forms import _all_forms
 from nnmedseg.ops._scan_chunked import steps_per_chunk
 
 
@@ -65,6 +66,7 @@ def assert_near(actual, expected, tolerance):
         assert error <= tolerance * value.abs().max(), (name, float(error))
 
 
+chooser = _all_forms["selective scan"]
 OURS = {"dt_softplus": True, "return_last_state": True}
 
 
@@ -86,9 +88,15 @@ def test_float64_agrees_with_the_definition(length, channels):
 
 @pytest.fixture(params=["chunked", "numba"])
 def form(request, monkeypatch):
-    """Each form that a CPU has; Triton's needs a GPU or its interpreter (test_scan_triton)."""
+    """Forces each form that a CPU has; fails if it was given up.
+
+    Triton's needs a GPU or its interpreter: see test_scan_triton.
+    """
+    if request.param == "numba":
+        pytest.importorskip("numba")
     monkeypatch.setenv("NNMEDSEG_SCAN", request.param)
-    return request.param
+    yield request.param
+    assert chooser.choose("cpu") == request.param
 
 
 @pytest.mark.parametrize("channels", [4, 8, 12, 24, 32])
@@ -149,6 +157,7 @@ def test_rows_that_lie_apart_are_scanned_like_dense_ones():
 
 @pytest.mark.parametrize("batch", [1, 3, 8])
 def test_threads_change_nothing(monkeypatch, batch):
+    pytest.importorskip("numba")
     monkeypatch.setenv("NNMEDSEG_SCAN", "numba")
     inputs = random_inputs(1024, 24, batch=batch, states=16, dtype=torch.float32)
     results = []
