@@ -43,8 +43,7 @@ def read_array(content: bytes | str | Path, key: str, path: str | Path) -> np.nd
     Raises:
         DataError: The file is damaged or has no such array of numbers.
     """
-    source = io.BytesIO(content) if isinstance(content, bytes) else Path(content).open("rb")
-    with source:
+    with io.BytesIO(content) if isinstance(content, bytes) else Path(content).open("rb") as source:
         if source.read(2) == b"PK":
             source.seek(0)
             with np.load(source, allow_pickle=False) as arrays:

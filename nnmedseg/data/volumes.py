@@ -115,6 +115,6 @@ def read_label_values(values: np.ndarray, path: str | Path) -> np.ndarray:
     wrong = values[~(np.abs(values - labels) <= LARGEST_LABEL_NOISE) | (labels < 0)]
     if wrong.size:
         raise DataError(
-            f"{wrong.size} values are no labels: {list_some(np.unique(wrong))}", where=path
+            f"{wrong.size} values are no labels: {list_some(np.unique(wrong).tolist())}", where=path
         )
     return labels.astype(np.min_scalar_type(int(labels.max(initial=0))))
