@@ -12,8 +12,9 @@ import json
 import random
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from nnmedseg.errors import DataError
 from nnmedseg.files import read_json
@@ -26,6 +27,8 @@ FOREGROUND_CLASSES = 5
 
 Split = dict[str, list[str]]
 """Case ids under ``train`` and ``val``."""
+
+Node = TypeVar("Node", bound=Hashable)
 
 
 def cross_validation(
@@ -110,12 +113,10 @@ def without(splits: Sequence[Split], ids: Iterable[str]) -> list[Split]:
 
 def joined_with(ids: Iterable[str], together: Sequence[Sequence[str]]) -> set[str]:
     """Return ``ids`` and all that the lists in ``together`` join with them, step by step."""
-    joined = set(ids)
-    waiting = [set(names) for names in together]
-    while touched := [names for names in waiting if names & joined]:
-        joined.update(*touched)
-        waiting = [names for names in waiting if not names & joined]
-    return joined
+    wanted = set(ids)
+    components = _components(together)
+    touched = {components[name] for name in wanted & components.keys()}
+    return wanted | {name for name, component in components.items() if component in touched}
 
 
 def split_hash(splits: Sequence[Split]) -> str:
@@ -142,26 +143,31 @@ def _split(train: set[str], validation: set[str]) -> Split:
 def _units(
     ids: Sequence[str], groups: Mapping[str, str], together: Sequence[Sequence[str]]
 ) -> list[list[str]]:
-    """Return the sets of ids that must not be divided, each sorted, in the order of the ids."""
+    """Return the lists of ids that must not be divided, in the order of their first ids."""
     # A group and a case may have the same name.
-    parent: dict[tuple[str, bool], tuple[str, bool]] = {}
+    bonds = [[("case", name) for name in names] for names in together]
+    bonds += [[("case", case), ("group", groups[case])] for case in ids if case in groups]
+    components = _components([[("case", case)] for case in ids] + bonds)
+    members: dict[tuple[str, str], list[str]] = {}
+    for case in ids:
+        members.setdefault(components[("case", case)], []).append(case)
+    return list(members.values())
 
-    def root(node: tuple[str, bool]) -> tuple[str, bool]:
-        while (above := parent.setdefault(node, node)) != node:
-            parent[node] = parent[above]
-            node = above
+
+def _components(lists: Iterable[Sequence[Node]]) -> dict[Node, Node]:
+    """Return for each node one that stands for all that the lists join with it."""
+    above: dict[Node, Node] = {}
+
+    def top(node: Node) -> Node:
+        while above.setdefault(node, node) != node:
+            above[node] = above[above[node]]
+            node = above[node]
         return node
 
-    for case in ids:
-        if groups.get(case) is not None:
-            parent[root((case, False))] = root((groups[case], True))
-    for names in together:
-        for name in names[1:]:
-            parent[root((name, False))] = root((names[0], False))
-    members: dict[tuple[str, bool], list[str]] = {}
-    for case in ids:
-        members.setdefault(root((case, False)), []).append(case)
-    return list(members.values())
+    for nodes in lists:
+        for node in nodes:
+            above[top(node)] = top(nodes[0])
+    return {node: top(node) for node in list(above)}
 
 
 def _deal_out(
