@@ -25,8 +25,12 @@ def convert(
     folders: Folders | None = None,
     num_processes: int | None = None,
     overwrite: bool = False,
+    split: str | None = None,
+    skip_broken: bool = False,
+    allow_leaks: bool = False,
+    **options: Any,
 ) -> Path:
-    """Turn a downloaded data set into nnU-Net's raw format.
+    """Turn a downloaded data set, or images of your own, into nnU-Net's raw format.
 
     Args:
         name: Data set, for instance ``"ISIC2018"``.
@@ -35,11 +39,16 @@ def convert(
         folders: Where data are kept (default: see :func:`nnmedseg.paths.resolve`).
         num_processes: Processes or threads that work at once (default: one a core).
         overwrite: Replace what an earlier conversion of other files has left.
+        split: Name of a paper's division of the cases instead of the official one.
+        skip_broken: Leave out cases with problems and record them, instead of refusing.
+        allow_leaks: Keep training images that are also test images in the folds.
+        **options: Of the data set, see :class:`nnmedseg.dataset_conversion.base.Options`.
 
     Returns:
         The folder ``DatasetNNN_Name``.
     """
     from nnmedseg import dataset_conversion, paths
+    from nnmedseg.dataset_conversion.base import Options
 
     return dataset_conversion.convert(
         name,
@@ -48,6 +57,10 @@ def convert(
         folders=folders or paths.resolve(),
         num_processes=num_processes,
         overwrite=overwrite,
+        split=split,
+        skip_broken=skip_broken,
+        allow_leaks=allow_leaks,
+        options=Options(**options),
     )
 
 

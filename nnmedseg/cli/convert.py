@@ -5,18 +5,23 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nnmedseg.cli import _command
+from nnmedseg.cli import _command, _convert_list
+
+if TYPE_CHECKING:
+    from nnmedseg.dataset_conversion.base import Options
 
 logger = logging.getLogger(__name__)
+
+DUPLICATES_SHOWN = 10
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line, convert the data set, and return the exit code."""
     parser = _command.new_parser(
-        "Convert the official download of a public data set to nnU-Net's raw format. "
-        "Interrupted and run again, it goes on where it was."
+        "Convert the download of a public data set, or images of your own (Folder), to nnU-Net's "
+        "raw format. Interrupted and run again, it goes on where it was."
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="data set, for instance ISIC2018")
     parser.add_argument(
@@ -31,19 +36,92 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     _command.add_num_processes(parser)
     parser.add_argument(
+        "--split",
+        metavar="SPLIT",
+        help="a paper's own division of the cases instead of the official one; --list NAME shows "
+        "which there are",
+    )
+    parser.add_argument(
+        "--skip-broken",
+        action="store_true",
+        help="leave out cases with problems and record them (default: refuse and list all)",
+    )
+    parser.add_argument(
+        "--allow-leaks",
+        action="store_true",
+        help="keep training images that are also test images in the folds, as published splits do",
+    )
+    parser.add_argument(
         "--overwrite", action="store_true", help="replace a data set made from other files"
     )
     parser.add_argument(
-        "--list", action="store_true", help="show the data sets that can be converted and exit"
+        "--list",
+        action="store_true",
+        help="show the data sets that can be converted, or the options of NAME, and exit",
     )
+    _add_data_set_options(parser)
     return _command.run(parser, _run, arguments)
 
 
-def _run(options: argparse.Namespace) -> None:
-    if options.list:
-        _list()
+def _add_data_set_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("options of single data sets (see --list NAME)")
+    group.add_argument(
+        "--include",
+        nargs="+",
+        metavar="PART",
+        help="parts that are left out by default, for instance: normal (BUSI)",
+    )
+    group.add_argument(
+        "--labels",
+        metavar="LABELS",
+        help="a preset (Synapse: transunet, btcv), names in order (liver,spleen) or values with "
+        "names (128=disc,255=cup)",
+    )
+    group.add_argument(
+        "--spacing",
+        nargs=3,
+        type=_command.positive_float,
+        metavar=("Z", "Y", "X"),
+        help="distance of voxels in mm, where the files do not tell",
+    )
+    group.add_argument(
+        "--images", metavar="PATTERN", help="image files, for instance 'images/*.png'"
+    )
+    group.add_argument("--masks", metavar="PATTERN", help="mask files, for instance 'masks/*.png'")
+    group.add_argument(
+        "--groups",
+        metavar="REGEX",
+        help="what must stay in one fold: the first group of this expression, found in a case's "
+        r"name, for instance 'patient(\d+)'",
+    )
+    group.add_argument("-n", "--name", dest="own_name", metavar="NAME", help="of your data set")
+    group.add_argument(
+        "--resize-masks",
+        action="store_true",
+        help="bring masks of another size to that of their image (nearest neighbour)",
+    )
+
+
+def _options(parsed: argparse.Namespace) -> Options:
+    from nnmedseg.dataset_conversion.base import Options
+
+    return Options(
+        include=tuple(parsed.include or ()),
+        labels=parsed.labels,
+        spacing=tuple(parsed.spacing) if parsed.spacing else None,
+        images=parsed.images,
+        masks=parsed.masks,
+        groups=parsed.groups,
+        name=parsed.own_name,
+        resize_masks=parsed.resize_masks,
+    )
+
+
+def _run(parsed: argparse.Namespace) -> None:
+    if parsed.list:
+        _convert_list.show(parsed.name)
         return
-    if options.name is None:
+    if parsed.name is None:
         from nnmedseg.errors import UserError
 
         raise UserError(
@@ -54,24 +132,29 @@ def _run(options: argparse.Namespace) -> None:
     from nnmedseg import paths
     from nnmedseg.dataset_conversion.registry import find_converter
 
-    converter = find_converter(options.name)
-    folders = paths.resolve(options.workspace)
+    options = _options(parsed)
+    converter = find_converter(parsed.name, options)
+    folders = paths.resolve(parsed.workspace)
     logger.info("Using %s", folders)
     from nnmedseg import dataset_conversion
     from nnmedseg.files import read_json
 
     folder = dataset_conversion.convert(
         converter.name,
-        options.input,
-        dataset_id=options.dataset_id,
+        parsed.input,
+        dataset_id=parsed.dataset_id,
         folders=folders,
-        num_processes=options.num_processes,
-        overwrite=options.overwrite,
+        num_processes=parsed.num_processes,
+        overwrite=parsed.overwrite,
+        options=options,
+        split=parsed.split,
+        skip_broken=parsed.skip_broken,
+        allow_leaks=parsed.allow_leaks,
     )
     _summarise(read_json(folder / "conversion.json"))
     number = int(folder.name[7:10])
     logger.info("It lies in %s", folder)
-    logger.info("Next: nnmedseg_plan_and_preprocess -d %d%s", number, _same_workspace(options))
+    logger.info("Next: nnmedseg_plan_and_preprocess -d %d%s", number, _same_workspace(parsed))
 
 
 def _same_workspace(options: argparse.Namespace) -> str:
@@ -85,26 +168,26 @@ def _summarise(conversion: dict[str, Any]) -> None:
     logger.info(
         "%s: %s", conversion["folder"], ", ".join(f"{counts[part]} {part}" for part in counts)
     )
-    cases = conversion["cases"]
+    cases, skipped = conversion["cases"], conversion["skipped"]
+    broken = [entry for entry in skipped if entry.get("broken")]
     notes = {
         "masks are empty": sum(case.get("foreground_pixels") == 0 for case in cases),
         "masks had pixels between black and white, decided at half of the range": sum(
             "in_between_pixels" in case for case in cases
         ),
         "test images have no masks": sum(not case["masks"] for case in cases),
-        "files were skipped": len(conversion["skipped"]),
+        "pairs of images are the same, exactly or nearly": len(conversion["duplicates"]),
+        "files were skipped": len(skipped) - len(broken),
+        "files were skipped because they are broken": len(broken),
     }
     for note, count in notes.items():
         if count:
             logger.info("%d %s (conversion.json says which)", count, note)
-
-
-def _list() -> None:
-    from nnmedseg.dataset_conversion.registry import list_converters
-
-    rows = [("NAME", "NUMBER", "PAGE")]
-    rows += [(known.name, str(known.number), known.page) for known in list_converters()]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        logger.info("%s", "  ".join(cells).rstrip())
+    for pair in conversion["duplicates"][:DUPLICATES_SHOWN]:
+        logger.info(
+            "  %s: %s",
+            "the same" if pair["kind"] == "exact" else "nearly the same",
+            " and ".join(pair["files"]),
+        )
+    for warning in conversion["warnings"]:
+        logger.info("Note: %s", warning)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,18 +19,22 @@ import numpy as np
 
 from nnmedseg.data import IMAGE_ENDINGS
 from nnmedseg.data._decoding import PNG_SIGNATURE, decode, size_from_header
-from nnmedseg.errors import DataError
+from nnmedseg.errors import DataError, list_some
 from nnmedseg.files import atomic_path
 
 __all__ = [
     "IMAGE_ENDINGS",
     "BinaryMask",
+    "LabelImage",
     "decode_image",
+    "decode_labels",
     "decode_mask",
     "encode_png",
     "image_size",
+    "is_plain_png",
     "read_image",
     "read_mask",
+    "to_grey",
     "to_rgb",
     "write_png",
 ]
@@ -46,10 +51,27 @@ class BinaryMask:
         pixels: Foreground, bool, (H, W).
         in_between: How many pixels were neither zero nor the mask's largest value, and were
             decided by the threshold. Zero for 1-bit masks and for label maps.
+        top: The largest value as stored.
     """
 
     pixels: np.ndarray
     in_between: int
+    top: int = 1
+
+
+@dataclass(frozen=True)
+class LabelImage:
+    """A mask as labels.
+
+    Attributes:
+        labels: uint8, (H, W).
+        in_between: As of ``BinaryMask``.
+        as_stored: The file is a grey 8-bit PNG that holds just these numbers.
+    """
+
+    labels: np.ndarray
+    in_between: int = 0
+    as_stored: bool = False
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -128,9 +150,97 @@ def decode_mask(content: bytes, path: str | Path) -> BinaryMask:
     top = int(values.max(initial=0))
     threshold = 1 if labels else _threshold(top, samples.bits, lossy=samples.lossy)
     if threshold == 1:
-        return BinaryMask(values != 0, in_between=0)
+        return BinaryMask(values != 0, in_between=0, top=top)
     in_between = np.count_nonzero(values) - np.count_nonzero(values == top)
-    return BinaryMask(values >= threshold, int(in_between) if top else 0)
+    return BinaryMask(values >= threshold, int(in_between) if top else 0, top)
+
+
+def decode_labels(content: bytes, path: str | Path, label_values: Mapping[int, int]) -> LabelImage:
+    """Decode a label map.
+
+    Args:
+        content: Of the file. Of a palette the indices are the values; grey values of fewer than 8
+            bits are taken as they are stored.
+        path: For messages.
+        label_values: Label of each value that may be in it.
+
+    Raises:
+        DataError: It cannot be read, is a JPEG (which blurs labels), is drawn in colours, or holds
+            other values; they are named.
+    """
+    samples = decode(content, path)
+    if samples.lossy:
+        raise DataError(
+            "JPEG blurs the borders between labels, so a label map cannot be one",
+            where=path,
+            mend="use the PNG or TIFF masks, or leave out the labels if the masks are binary",
+        )
+    values = samples.values
+    if values.ndim == 3:
+        values = _only_channel(values, lossy=False, path=path)
+    if samples.palette is not None and not samples.has_colour_palette:
+        values = samples.through_palette()
+    elif samples.bits < 8 and samples.palette is None:
+        values = values // (255 // (2**samples.bits - 1))
+    present = np.flatnonzero(np.bincount(_small_numbers(values, path).ravel()))
+    unknown = [int(value) for value in present if int(value) not in label_values]
+    if unknown:
+        raise DataError(
+            f"values that are no label: {list_some(unknown)} (labels: "
+            f"{list_some(sorted(label_values))})",
+            where=path,
+            mend="name them with --labels",
+        )
+    table = np.zeros(int(present.max(initial=0)) + 1, np.uint8)
+    for value in present:
+        table[value] = label_values[int(value)]
+    unchanged = all(label_values[int(value)] == value for value in present)
+    return LabelImage(table[values], as_stored=unchanged and is_plain_png(content, colour=False))
+
+
+def is_plain_png(content: bytes, *, colour: bool) -> bool:
+    """Return whether nnU-Net reads a file as it is: a PNG of 8 bits, RGB or grey.
+
+    No palette, no alpha and no transparent colour, whatever the name of the file. Only whether it
+    is complete is not looked at.
+    """
+    if not content.startswith(PNG_SIGNATURE) or len(content) < 33:
+        return False
+    bits, colour_type = content[24], content[25]
+    header = content[: max(content.find(b"IDAT"), 33)]
+    return bits == 8 and colour_type == (2 if colour else 0) and b"tRNS" not in header
+
+
+def to_grey(image: np.ndarray, path: str | Path) -> np.ndarray:
+    """Return an image of equal colour channels, or a grey one, as uint8 (H, W).
+
+    Of 16-bit images the eight highest bits in use are kept, as by ``to_rgb``.
+
+    Raises:
+        DataError: It has colours.
+    """
+    rgb = to_rgb(image)
+    grey = rgb[..., 0]
+    difference = max(
+        int(np.abs(grey.astype(np.int16) - rgb[..., n]).max(initial=0)) for n in (1, 2)
+    )
+    if image.ndim == 3 and difference > LARGEST_JPEG_COLOUR_DIFFERENCE:
+        raise DataError(
+            f"a grey image is needed, the colours of this one differ by {difference}",
+            where=path,
+            mend="take it out, or convert it to grey",
+        )
+    return np.ascontiguousarray(grey)
+
+
+def _small_numbers(values: np.ndarray, path: str | Path) -> np.ndarray:
+    if values.dtype.kind in "iu" and values.size and 0 <= values.min() <= values.max() < 2**16:
+        return values
+    raise DataError(
+        f"labels are whole numbers from 0 to 65535, this file holds {values.dtype}",
+        where=path,
+        mend="save it as an 8 bit image of the labels",
+    )
 
 
 def image_size(path: str | Path) -> tuple[int, int]:

@@ -6,8 +6,12 @@ A new data set is one file in this folder, modelled on ``isic2018.py``; see ``ba
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nnmedseg.paths import Folders
+
+if TYPE_CHECKING:
+    from nnmedseg.dataset_conversion.base import Options
 
 
 def convert(
@@ -18,13 +22,17 @@ def convert(
     folders: Folders,
     num_processes: int | None = None,
     overwrite: bool = False,
+    options: Options | None = None,
+    split: str | None = None,
+    skip_broken: bool = False,
+    allow_leaks: bool = False,
 ) -> Path:
     """Convert a downloaded data set, or go on with a conversion that was interrupted.
 
-    Writes ``DatasetNNN_Name`` with images, masks (0 and 1), ``dataset.json``, ``splits_final.json``
-    (folds 0 to 4: nnU-Net's cross-validation of the training part; fold 5: the official training
-    and validation parts, when the release has both) and ``conversion.json`` (what was made from
-    which files).
+    Writes ``DatasetNNN_Name`` with images, masks of labels, ``dataset.json``,
+    ``splits_final.json`` (folds 0 to 4: cross-validation of the training part, with groups and
+    duplicates kept together and foreground balanced; fold 5: the official training and validation
+    parts, when the release has both) and ``conversion.json`` (what was made from which files).
 
     Args:
         name: Data set, in any letter case, for instance ``"ISIC2018"``.
@@ -34,6 +42,10 @@ def convert(
         num_processes: Cases that are worked on at once (default: one a core).
         overwrite: Build it anew and replace a data set of this name, which stays until the new one
             is complete.
+        options: What is chosen about this data set, see ``base.Options``.
+        split: Name of a paper's division of the cases instead of the official one.
+        skip_broken: Leave out cases with problems and record them, instead of refusing.
+        allow_leaks: Keep training images that are also test images in the folds.
 
     Returns:
         The data set's folder.
@@ -54,4 +66,8 @@ def convert(
         folders=folders,
         num_processes=num_processes,
         overwrite=overwrite,
+        options=options,
+        split=split,
+        skip_broken=skip_broken,
+        allow_leaks=allow_leaks,
     )

@@ -1,18 +1,18 @@
-"""One case: its files read once, hashed, checked, and written in nnU-Net's raw format."""
+"""The files of one case: of the download, read once and hashed, and of the converted data set."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import os
+import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from nnmedseg.data.images import decode_image, decode_mask, to_rgb, write_png
-from nnmedseg.dataset_conversion.base import Case
+from nnmedseg.dataset_conversion.base import Case, DatasetConverter
 from nnmedseg.errors import DataError
+from nnmedseg.files import atomic_path
 
 IMAGES_FOLDER = {"train": "imagesTr", "validation": "imagesTr", "test": "imagesTs"}
 LABELS_FOLDER = {"train": "labelsTr", "validation": "labelsTr", "test": "labelsTs"}
@@ -22,10 +22,18 @@ Record = dict[str, Any]
 
 
 class CaseError(Exception):
-    """Everything that is wrong with the files of one case, one sentence each."""
+    """Everything that is wrong with the files of one case.
 
-    def __init__(self, problems: list[str]):
+    Attributes:
+        case: Its id.
+        problems: One sentence each.
+        files: Its files.
+    """
+
+    def __init__(self, case: Case, problems: list[str]):
+        self.case = case
         self.problems = problems
+        self.files = (*case.images, *case.masks)
         super().__init__("; ".join(problems))
 
 
@@ -44,6 +52,11 @@ class SourceFile:
     content: bytes
     record: Record
 
+    @property
+    def name(self) -> str:
+        """Name relative to the download folder."""
+        return str(self.record["file"])
+
     @classmethod
     def read(cls, path: Path, root: Path) -> SourceFile:
         """Read and hash a file; DataError if that fails."""
@@ -61,69 +74,51 @@ class SourceFile:
         return cls(path, content, record)
 
 
-def targets(case: Case, folder: Path, file_ending: str) -> tuple[Path, Path | None]:
-    """Return where the image (first channel's file) and the mask of a case are written."""
-    image = folder / IMAGES_FOLDER[case.part] / f"{case.id}_0000{file_ending}"
-    if not case.masks:
-        return image, None
-    return image, folder / LABELS_FOLDER[case.part] / f"{case.id}{file_ending}"
+@dataclass(frozen=True)
+class Targets:
+    """Where the files of a converted case are written.
 
-
-def write_natural_image(
-    images: Sequence[SourceFile], masks: Sequence[SourceFile], image: Path, mask: Path | None
-) -> Record:
-    """Write a natural image as RGB PNG and the union of its masks as PNG with 0 and 1.
-
-    Returns:
-        ``image_size`` (height, width; px), and with masks ``foreground_pixels`` and, unless zero,
-        ``in_between_pixels``.
-
-    Raises:
-        CaseError: A file cannot be decoded, or the sizes differ. Nothing has been written then.
+    Attributes:
+        images: One file a channel; one PNG holds all channels of a photograph.
+        mask: None when the case has no mask.
     """
-    problems: list[str] = []
-    (source,) = images
-    pixels = _try_decoding(decode_image, source, problems)
-    union, in_between = None, 0
-    for mask_source in masks:
-        decoded = _try_decoding(decode_mask, mask_source, problems)
-        if decoded is None or pixels is None:
-            continue
-        if decoded.pixels.shape != pixels.shape[:2]:
-            problems.append(
-                f"{_name(source)} is {_size(pixels)} (width x height) but its mask "
-                f"{_name(mask_source)} is {_size(decoded.pixels)}"
-            )
-            continue
-        union = decoded.pixels if union is None else union | decoded.pixels
-        in_between += decoded.in_between
-    if problems or pixels is None:
-        raise CaseError(problems)
-    record: Record = {"image_size": list(pixels.shape[:2])}
-    if union is not None and mask is not None:
-        write_png(union.view(np.uint8), mask)
-        record["foreground_pixels"] = int(np.count_nonzero(union))
-        if in_between:
-            record["in_between_pixels"] = in_between
-    write_png(to_rgb(pixels), image)
-    return record
+
+    images: tuple[Path, ...]
+    mask: Path | None
+
+    def all(self) -> tuple[Path, ...]:
+        """Return all of them."""
+        return self.images if self.mask is None else (*self.images, self.mask)
 
 
-WRITERS = {".png": write_natural_image}
-"""How the cases of a data set are written, by the ending of the converted files."""
+def targets(case: Case, folder: Path, converter: DatasetConverter) -> Targets:
+    """Return where the files of a case are written."""
+    ending = converter.file_ending
+    files = len(converter.channel_names) if converter.content == "volume" else 1
+    images = folder / IMAGES_FOLDER[case.part]
+    mask = folder / LABELS_FOLDER[case.part] / f"{case.id}{ending}" if case.masks else None
+    return Targets(tuple(images / f"{case.id}_{n:04d}{ending}" for n in range(files)), mask)
 
 
-def _try_decoding(decoder: Any, source: SourceFile, problems: list[str]) -> Any:
+def take_over(source: SourceFile, target: Path) -> None:
+    """Give ``target`` the content of a file that needs no conversion.
+
+    The two share their place on the disk (hard link) where the file system can do that; otherwise
+    the content is written once more.
+    """
+    temporary = target.with_name(f".linking-{target.name}")
     try:
-        return decoder(source.content, source.path)
-    except DataError as error:
-        problems.append(f"{_name(source)}: {error.what}")
-        return None
+        temporary.unlink(missing_ok=True)
+        os.link(source.path, temporary)
+    except OSError:
+        _copy(source, target)
+        return
+    # Renaming a link onto another of the same file leaves both, so the old one goes first.
+    with suppress(FileNotFoundError):
+        target.unlink()
+    temporary.replace(target)
 
 
-def _name(source: SourceFile) -> str:
-    return str(source.record["file"])
-
-
-def _size(pixels: np.ndarray) -> str:
-    return f"{pixels.shape[1]} x {pixels.shape[0]}"
+def _copy(source: SourceFile, target: Path) -> None:
+    with atomic_path(target) as temporary:
+        shutil.copyfile(source.path, temporary)

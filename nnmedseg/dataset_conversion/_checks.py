@@ -7,12 +7,26 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nnmedseg.dataset_conversion.base import Case, DatasetConverter, is_ignorable
+from nnmedseg.dataset_conversion.base import Case, DatasetConverter
+from nnmedseg.dataset_conversion.finding import is_ignorable
 from nnmedseg.errors import list_some
 
 SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 NO_PUBLIC_MASKS = "the masks of this part are not there"
 NOT_OF_A_CASE = "not an image or mask of a case by its name"
+
+
+@dataclass(frozen=True)
+class CaseProblem:
+    """What is wrong with a case.
+
+    Attributes:
+        what: One sentence that names the files.
+        files: The files that cannot be converted because of it.
+    """
+
+    what: str
+    files: tuple[Path, ...] = ()
 
 
 @dataclass
@@ -21,13 +35,19 @@ class CheckedCases:
 
     Attributes:
         cases: What can be converted, sorted by id.
-        problems: What the user has to mend, one sentence each.
+        problems: What the user has to mend.
         skipped: Files that are left out on purpose, with the reason.
     """
 
     cases: list[Case] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+    problems: list[CaseProblem] = field(default_factory=list)
     skipped: dict[Path, str] = field(default_factory=dict)
+
+    def files(self) -> list[Path]:
+        """Return every file that is used or mentioned."""
+        used = [path for case in self.cases for path in (*case.images, *case.masks)]
+        broken = [path for problem in self.problems for path in problem.files]
+        return [*used, *broken, *self.skipped]
 
 
 def check_cases(found: Sequence[Case], converter: DatasetConverter) -> CheckedCases:
@@ -35,44 +55,56 @@ def check_cases(found: Sequence[Case], converter: DatasetConverter) -> CheckedCa
 
     A validation part without any mask is left out, a test part without any mask keeps its images.
     """
-    checked = CheckedCases(problems=list(_clashing_ids(found)))
+    checked = CheckedCases()
     parts_with_masks = {case.part for case in found if case.masks}
+    clashing = _clashing_ids(found)
     for case in sorted(found, key=lambda case: case.id):
         if case.part == "validation" and case.part not in parts_with_masks:
             checked.skipped.update(dict.fromkeys(case.images, NO_PUBLIC_MASKS))
             continue
+        files = (*case.images, *case.masks)
         problems = list(_problems_of(case, converter, needs_mask=case.part in parts_with_masks))
-        checked.problems += problems
-        if not problems:
+        checked.problems += [CaseProblem(what, files) for what in problems]
+        if not problems and case.id.casefold() not in clashing:
             checked.cases.append(case)
+    checked.problems += clashing.values()
     if not any(case.part == "train" for case in found):
-        checked.problems.append("there is no training case")
+        checked.problems.append(CaseProblem("there is no training case"))
     checked.skipped.update(_other_files(found))
     return checked
 
 
 def _problems_of(case: Case, converter: DatasetConverter, *, needs_mask: bool) -> Iterator[str]:
-    channel_files = 1 if converter.file_ending == ".png" else len(converter.channel_names)
     if not SAFE_ID.fullmatch(case.id):
         yield f"{_names(case.images or case.masks)}: {case.id!r} cannot be a file's name"
     if not case.images:
         yield f"{_names(case.masks)}: a mask without an image"
-    elif len(case.images) != channel_files:
+    elif len(case.images) > 1 and converter.content != "volume":
         yield f"{_names(case.images)}: {len(case.images)} images of one case"
     if not case.masks and (needs_mask or case.part == "train"):
         yield f"{_names(case.images)}: an image without a mask"
-    if len(case.masks) > 1 and not converter.unites_masks:
+    if len(case.masks) > 1 and not (converter.unites_masks or converter.slices_are_files):
         yield f"{_names(case.masks)}: {len(case.masks)} masks of one case"
 
 
-def _clashing_ids(cases: Sequence[Case]) -> Iterator[str]:
-    """Yield a problem for ids that are equal in file systems that ignore letter case."""
-    first: dict[str, Case] = {}
+def _clashing_ids(cases: Sequence[Case]) -> dict[str, CaseProblem]:
+    """Return a problem for each id that is there twice where letter case is ignored."""
+    by_id: dict[str, list[Case]] = {}
     for case in cases:
-        other = first.setdefault(case.id.casefold(), case)
-        if other is not case:
-            files = [*other.images, *case.images] or [*other.masks, *case.masks]
-            yield f"{_names(files)}: the same id, {case.id}, in {other.part} and {case.part}"
+        by_id.setdefault(case.id.casefold(), []).append(case)
+    return {
+        key: CaseProblem(
+            f"{_names(_files(same))}: the same id, {same[0].id}, in "
+            f"{' and '.join(dict.fromkeys(case.part for case in same))}",
+            _files(same),
+        )
+        for key, same in by_id.items()
+        if len(same) > 1
+    }
+
+
+def _files(cases: Sequence[Case]) -> tuple[Path, ...]:
+    return tuple(path for case in cases for path in (*case.images, *case.masks))
 
 
 def _other_files(cases: Sequence[Case]) -> Iterator[tuple[Path, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 from nnmedseg.dataset_conversion._case_files import Record, SourceFile, targets
 from nnmedseg.dataset_conversion._checks import CheckedCases
@@ -11,6 +12,9 @@ from nnmedseg.dataset_conversion.base import Case, DatasetConverter
 from nnmedseg.errors import DataError, list_some
 from nnmedseg.files import read_json
 from nnmedseg.paths import Folders
+
+Settings = dict[str, Any]
+"""What was chosen for a conversion and decides its result, as JSON holds it."""
 
 
 def refuse_taken_number(name: str, folders: Folders) -> None:
@@ -27,14 +31,14 @@ def refuse_taken_number(name: str, folders: Folders) -> None:
 
 
 def refuse_other_data(
-    final: Path, converter: DatasetConverter, checked: CheckedCases, root: Path
+    final: Path, converter: DatasetConverter, checked: CheckedCases, root: Path, settings: Settings
 ) -> None:
     """Raise DataError unless ``final`` is complete and was made from the same files.
 
     A file counts as the same when its name, part, size and time of change are, or, if only the
     time differs, its SHA-256.
     """
-    differences = _differences(final, converter, checked, root)
+    differences = _differences(final, converter, checked, root, settings)
     if differences:
         raise DataError(
             f"{final.name} exists already and differs from this download: "
@@ -45,10 +49,8 @@ def refuse_other_data(
 
 
 def _differences(
-    final: Path, converter: DatasetConverter, checked: CheckedCases, root: Path
+    final: Path, converter: DatasetConverter, checked: CheckedCases, root: Path, settings: Settings
 ) -> list[str]:
-    if checked.problems:
-        return checked.problems
     try:
         conversion = read_json(final / "conversion.json")
         recorded = {case["id"]: case for case in conversion["cases"]}
@@ -56,17 +58,35 @@ def _differences(
         return ["it has no readable conversion.json, so nnmedseg_convert has not made it"]
     if conversion.get("dataset") != converter.name:
         return [f"it was made from {conversion.get('dataset')}"]
-    wanted = {case.id: case for case in checked.cases}
+    if conversion.get("settings") != settings:
+        return [f"it was made with {_listed(conversion.get('settings'))}, not {_listed(settings)}"]
+    broken = {entry["file"] for entry in conversion["skipped"] if entry.get("broken")}
+    wanted = {case.id: case for case in checked.cases if not _has_any(case, broken, root)}
     differences = [f"case {name} is not in the download" for name in recorded if name not in wanted]
-    for case in checked.cases:
-        written = targets(case, final, converter.file_ending)
+    differences += [
+        problem.what
+        for problem in checked.problems
+        if not {path.relative_to(root).as_posix() for path in problem.files} <= broken
+    ]
+    for case in wanted.values():
+        written = targets(case, final, converter)
         if case.id not in recorded:
             differences.append(f"case {case.id} is new")
         elif not _is_same(case, recorded[case.id], root):
             differences.append(f"case {case.id} has changed")
-        elif not all(path.exists() for path in written if path is not None):
+        elif not all(path.exists() for path in written.all()):
             differences.append(f"files of case {case.id} are missing in it")
     return differences
+
+
+def _listed(settings: Any) -> str:
+    if not isinstance(settings, dict):
+        return "unknown options"
+    return ", ".join(f"{name}={value}" for name, value in settings.items()) or "no options"
+
+
+def _has_any(case: Case, files: set[str], root: Path) -> bool:
+    return any(path.relative_to(root).as_posix() in files for path in (*case.images, *case.masks))
 
 
 def _is_same(case: Case, record: Record, root: Path) -> bool:

@@ -7,42 +7,37 @@ that a conversion that was interrupted, or stopped by a problem in one file, goe
 
 from __future__ import annotations
 
-import errno
+import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 from nnmedseg.cores import cpu_count
 from nnmedseg.dataset_conversion import _journal
-from nnmedseg.dataset_conversion._case_files import (
-    IMAGES_FOLDER,
-    LABELS_FOLDER,
-    WRITERS,
-    CaseError,
-    Record,
-    SourceFile,
-    targets,
+from nnmedseg.dataset_conversion._case_files import IMAGES_FOLDER, LABELS_FOLDER, Record, targets
+from nnmedseg.dataset_conversion._checks import CaseProblem, CheckedCases, check_cases
+from nnmedseg.dataset_conversion._duplicates import duplicates_among
+from nnmedseg.dataset_conversion._existing import (
+    Settings,
+    refuse_other_data,
+    refuse_taken_number,
 )
-from nnmedseg.dataset_conversion._checks import CheckedCases, check_cases
-from nnmedseg.dataset_conversion._existing import refuse_other_data, refuse_taken_number
-from nnmedseg.dataset_conversion._metadata import program_version, write_descriptions
-from nnmedseg.dataset_conversion.base import Case, DatasetConverter
+from nnmedseg.dataset_conversion._lock import locked
+from nnmedseg.dataset_conversion._metadata import Conversion, write_descriptions
+from nnmedseg.dataset_conversion._writing import write_cases
+from nnmedseg.dataset_conversion.base import Case, DatasetConverter, Options
+from nnmedseg.dataset_conversion.protocols import Protocol, apply_protocol, find_protocol
 from nnmedseg.dataset_conversion.registry import find_converter
 from nnmedseg.errors import DataError, NotFoundError, UserError
 from nnmedseg.paths import Folders, parse_dataset_id
-from nnmedseg.progress import track
 
 logger = logging.getLogger(__name__)
 
 DOWNLOADS = Path("data")
 PROBLEMS_SHOWN = 30
 PROBLEMS_FILE = "problems.txt"
-FORMAT = 1
-"""Increased when the converted files change, so that no half of a data set is of an older kind."""
+OFFICIAL = "official"
 
 
 def convert(
@@ -53,27 +48,55 @@ def convert(
     folders: Folders,
     num_processes: int | None = None,
     overwrite: bool = False,
+    options: Options | None = None,
+    split: str | None = None,
+    skip_broken: bool = False,
+    allow_leaks: bool = False,
 ) -> Path:
-    """Turn a downloaded data set into nnU-Net's raw format; see ``nnmedseg.convert``."""
-    converter = find_converter(name)
+    """Turn a downloaded data set into nnU-Net's raw format; see ``dataset_conversion.convert``."""
+    converter = find_converter(name, options)
+    protocol = None if split in (None, OFFICIAL) else find_protocol(converter.name, str(split))
     root = _download_folder(converter, source)
-    number = parse_dataset_id(converter.number if dataset_id is None else dataset_id)
-    final = folders.raw / f"Dataset{number:03d}_{converter.name}"
+    final = folders.raw / f"Dataset{_number(converter, dataset_id):03d}_{converter.dataset_name}"
     refuse_taken_number(final.name, folders)
-    checked = check_cases(converter.find_cases(root), converter)
-    root = _folder_of_all(checked, root)
-    if final.exists() and not overwrite:
-        refuse_other_data(final, converter, checked, root)
-        logger.info("%s is complete, made from the same files", final.name)
-        return final
-    building = final.with_name(f".{final.name}.partial")
-    records, problems = _write_cases(converter, checked, root, building, num_processes)
-    _raise_problems(checked.problems + problems, building, root)
-    skipped = {path.relative_to(root).as_posix(): why for path, why in checked.skipped.items()}
-    write_descriptions(building, final.name, converter, records, source=root, skipped=skipped)
-    _remove_leftovers(building, converter, checked.cases)
-    _move_into_place(building, final)
+    with locked(final):
+        checked = _find_and_check(converter, root, protocol)
+        root = _folder_of_all(checked, root)
+        settings = _settings(converter, protocol, allow_leaks)
+        if final.exists() and not overwrite:
+            refuse_other_data(final, converter, checked, root, settings)
+            logger.info("%s is complete, made from the same files", final.name)
+            return final
+        building = final.with_name(f".{final.name}.partial")
+        records, broken = write_cases(converter, checked.cases, root, building, num_processes)
+        problems = [*checked.problems, *broken]
+        _raise_problems(problems, building, root, skip_broken=skip_broken)
+        _refuse_useless(records, root)
+        pairs = duplicates_among(records, building, converter, num_processes or cpu_count())
+        conversion = Conversion(
+            final.name,
+            converter,
+            records,
+            source=root,
+            skipped=_skipped(checked, problems, root),
+            duplicates=pairs,
+            protocol=protocol,
+            allow_leaks=allow_leaks,
+            settings=settings,
+        )
+        write_descriptions(building, conversion)
+        _remove_leftovers(building, converter, checked.cases, records)
+        _move_into_place(building, final)
     return final
+
+
+def _number(converter: DatasetConverter, chosen: int | None) -> int:
+    number = converter.number if chosen is None else chosen
+    if number is None:
+        raise UserError(
+            f"{converter.name} has no number of its own", mend="choose one, 1 to 999, with -d ID"
+        )
+    return parse_dataset_id(number)
 
 
 def _download_folder(converter: DatasetConverter, source: str | Path | None) -> Path:
@@ -95,111 +118,48 @@ def _download_folder(converter: DatasetConverter, source: str | Path | None) -> 
     )
 
 
+def _find_and_check(
+    converter: DatasetConverter, root: Path, protocol: Protocol | None
+) -> CheckedCases:
+    found, left_out = converter.find_cases(root), []
+    if protocol is not None:
+        found, left_out, notes = apply_protocol(found, protocol)
+        converter.notes += notes
+    checked = check_cases(found, converter)
+    for case in left_out:
+        reason = f"not part of the split {protocol.name}" if protocol else ""
+        checked.skipped.update(dict.fromkeys((*case.images, *case.masks), reason))
+    return checked
+
+
 def _folder_of_all(checked: CheckedCases, root: Path) -> Path:
     """Return ``root``, or its parent when files of the release lie beside it."""
-    files = [path for case in checked.cases for path in (*case.images, *case.masks)]
-    inside = all(path.is_relative_to(root) for path in [*files, *checked.skipped])
-    return root if inside else root.parent
+    return root if all(path.is_relative_to(root) for path in checked.files()) else root.parent
 
 
-def _write_cases(
-    converter: DatasetConverter,
-    checked: CheckedCases,
-    root: Path,
-    folder: Path,
-    num_processes: int | None,
-) -> tuple[list[Record], list[str]]:
-    """Write the cases that the journal does not have yet; return all records and problems."""
-    records, problems = [], []
-    parts_folders = {
-        target.parent
-        for case in checked.cases
-        for target in targets(case, folder, converter.file_ending)
-        if target is not None
+def _settings(
+    converter: DatasetConverter, protocol: Protocol | None, allow_leaks: bool
+) -> Settings:
+    settings = {
+        **converter.options.given(),
+        "split": protocol.name if protocol else OFFICIAL,
+        **({"allow_leaks": True} if allow_leaks else {}),
     }
-    for parts_folder in {folder, *parts_folders}:
-        parts_folder.mkdir(parents=True, exist_ok=True)
-    header = {"dataset": converter.name, "format": FORMAT, "version": program_version()}
-    with _journal.Journal(folder, header) as journal:
-        if journal.records:
-            logger.info(
-                "Going on with an earlier conversion: %d cases are done", len(journal.records)
-            )
-        write = partial(
-            _write_case, converter=converter, folder=folder, root=root, done=dict(journal.records)
-        )
-        workers = num_processes or cpu_count()
-        with _completed(write, checked.cases, workers) as futures:
-            for future in track(futures, f"Converting {converter.name}", len(checked.cases)):
-                try:
-                    record = future.result()
-                except CaseError as error:
-                    problems += error.problems
-                else:
-                    journal.add(record)
-                    records.append(record)
-    return sorted(records, key=lambda record: record["id"]), sorted(problems)
+    return dict(json.loads(json.dumps(settings)))
 
 
-def _write_case(
-    case: Case, *, converter: DatasetConverter, folder: Path, root: Path, done: dict[str, Record]
-) -> Record:
-    problems, sources = [], []
-    for path in (*case.images, *case.masks):
-        try:
-            sources.append(SourceFile.read(path, root))
-        except DataError as error:
-            problems.append(f"{path.relative_to(root).as_posix()}: {error.what}")
-    if problems:
-        raise CaseError(problems)
-    images, masks = sources[: len(case.images)], sources[len(case.images) :]
-    record: Record = {
-        "id": case.id,
-        "part": case.part,
-        "group": case.group,
-        "images": [source.record for source in images],
-        "masks": [source.record for source in masks],
-    }
-    image, mask = targets(case, folder, converter.file_ending)
-    earlier = done.get(case.id, {})
-    written = all(target.exists() for target in (image, mask) if target is not None)
-    if written and {key: earlier.get(key) for key in record} == record:
-        return earlier
-    try:
-        return record | WRITERS[converter.file_ending](images, masks, image, mask)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise UserError(
-            "the disk is full",
-            where=folder,
-            mend="make room, or choose another place with --workspace; the same command goes on",
-        ) from error
-
-
-@contextmanager
-def _completed(
-    work: Callable[[Case], Record], cases: list[Case], workers: int
-) -> Iterator[Iterator[Future[Record]]]:
-    """Work on cases in threads and give the futures as they complete.
-
-    Decoding, hashing and compressing release the interpreter's lock, so threads use all cores and
-    hold no more than ``workers`` cases in memory. When the block is left early, for instance by
-    Ctrl-C, what has not begun is dropped.
-    """
-    executor = ThreadPoolExecutor(workers)
-    try:
-        yield as_completed([executor.submit(work, case) for case in cases])
-    finally:
-        executor.shutdown(wait=True, cancel_futures=True)
-
-
-def _raise_problems(problems: list[str], folder: Path, root: Path) -> None:
+def _raise_problems(
+    problems: Sequence[CaseProblem], folder: Path, root: Path, *, skip_broken: bool
+) -> None:
+    """Raise DataError that lists all problems, unless there are none or they may be skipped."""
+    problems = [problem for problem in problems if not (skip_broken and problem.files)]
     if not problems:
         (folder / PROBLEMS_FILE).unlink(missing_ok=True)
         return
-    (folder / PROBLEMS_FILE).write_text("\n".join(problems) + "\n", "utf-8")
-    lines = [f"    {problem}" for problem in problems[:PROBLEMS_SHOWN]]
+    (folder / PROBLEMS_FILE).write_text(
+        "".join(f"{problem.what}\n" for problem in problems), "utf-8"
+    )
+    lines = [f"    {problem.what}" for problem in problems[:PROBLEMS_SHOWN]]
     if len(problems) > PROBLEMS_SHOWN:
         rest = len(problems) - PROBLEMS_SHOWN
         lines.append(f"    and {rest} more, all of them in {folder / PROBLEMS_FILE}")
@@ -207,13 +167,48 @@ def _raise_problems(problems: list[str], folder: Path, root: Path) -> None:
         "\n".join([f"the download has {len(problems)} problem(s):", *lines]),
         where=root,
         mend="download or unpack these files again, or take them out, and run the same command: "
-        "it goes on where it was",
+        "it goes on where it was; --skip-broken converts the other cases and records these",
     )
 
 
-def _remove_leftovers(folder: Path, converter: DatasetConverter, cases: list[Case]) -> None:
-    """Delete files of cases that an earlier, unfinished run had and this download has not."""
-    written = {path for case in cases for path in targets(case, folder, converter.file_ending)}
+def _refuse_useless(records: Sequence[Record], root: Path) -> None:
+    """Raise DataError when nothing could be learnt from what was written."""
+    training = [record for record in records if record["part"] == "train"]
+    if not training:
+        raise DataError("no training case is left", where=root, mend="mend the files, see above")
+    if not any(record["foreground_pixels"] for record in training):
+        raise DataError(
+            f"all {len(training)} training masks are empty: there is nothing to learn",
+            where=root,
+            mend="check that these are the masks; values that are labels can be named with "
+            "--labels where the data set has that option",
+        )
+
+
+def _skipped(
+    checked: CheckedCases, problems: Sequence[CaseProblem], root: Path
+) -> list[dict[str, object]]:
+    """Return every file that was left out, with the reason, for ``conversion.json``."""
+    broken = {path: problem.what for problem in problems for path in problem.files}
+    reasons = {**checked.skipped, **broken}
+    return [
+        {
+            "file": path.relative_to(root).as_posix(),
+            "reason": reason,
+            **({"broken": True} if path in broken else {}),
+        }
+        for path, reason in reasons.items()
+    ]
+
+
+def _remove_leftovers(
+    folder: Path, converter: DatasetConverter, cases: list[Case], records: Sequence[Record]
+) -> None:
+    """Delete files of cases that an earlier, unfinished run had and this one has not."""
+    ids = {record["id"] for record in records}
+    written = {
+        path for case in cases if case.id in ids for path in targets(case, folder, converter).all()
+    }
     for parts_folder in {*IMAGES_FOLDER.values(), *LABELS_FOLDER.values()}:
         for path in (folder / parts_folder).glob("*"):
             if path not in written:

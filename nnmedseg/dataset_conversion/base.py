@@ -1,28 +1,31 @@
-"""What a data set is, and the help that a data set's file needs to find its cases.
+"""What a data set is: its release, its files as cases, and what may be chosen about it.
 
 A data set is one file in this folder: a subclass of ``DatasetConverter`` under ``@register`` that
-names the release and has one method, ``find_cases``. Reading, checking, writing, splitting,
-progress and resuming are done once for all of them.
+names the release and has one method, ``find_cases``; ``finding.py`` helps it. Reading, checking,
+writing, splitting, progress and resuming are done once for all of them.
 """
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from nnmedseg.data import IMAGE_ENDINGS
-from nnmedseg.errors import DataError, NotFoundError, list_some
+from nnmedseg.errors import UserError
 
 Part = Literal["train", "validation", "test"]
 
-FILES_OF_SYSTEMS = {"thumbs.db", "desktop.ini"}
-ENDINGS_OF_NOTES = {".txt", ".csv", ".json", ".xls", ".xlsx", ".md", ".pdf", ".html", ".rtf"}
-NAMES_OF_NOTES = ("license", "licence", "attribution", "readme", "copying")
-FOLDERS_OF_SYSTEMS = {"__macosx"}
+Content = Literal["rgb", "grey", "volume"]
+"""RGB images and grey images are written as PNG, volumes as compressed NIfTI."""
+
+FILE_ENDINGS: Mapping[Content, str] = {"rgb": ".png", "grey": ".png", "volume": ".nii.gz"}
+READERS: Mapping[Content, str] = {
+    "rgb": "NaturalImage2DIO",
+    "grey": "NaturalImage2DIO",
+    "volume": "SimpleITKIO",
+}
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,15 @@ class Case:
     all cases at once.
 
     Attributes:
-        id: Name of the case in the converted data set, safe for file names (see ``safe_id``).
-        images: Files of the channels, in their order; a natural image is one file.
-        masks: Files of the masks; several are united where the converter says so.
+        id: Name of the case in the converted data set, safe for file names (see
+            ``finding.safe_id``).
+        images: One file of a photograph. Of a volume: the files of the channels, in their order, or
+            the slices from the first to the last (npz).
+        masks: Files of the masks; several are united where the converter says so. Files that hold
+            both image and mask (npz, h5) are named in both.
         part: Official part of the release.
         group: What must not be divided by a split, for instance the patient; None: nothing.
+        subset: Which of several test sets the case belongs to, where a release has several.
     """
 
     id: str
@@ -46,224 +53,140 @@ class Case:
     masks: tuple[Path, ...] = ()
     part: Part = "train"
     group: str | None = None
+    subset: str | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may choose about a data set; each says which of these it understands.
+
+    Attributes:
+        include: Names of parts that are left out by default, for instance BUSI's ``normal``.
+        labels: Names of the labels, a preset's name or a list; each data set says which.
+        spacing: Millimetres along z, y and x, where the files do not tell.
+        images: Pattern of the image files below the folder, for instance ``images/*.jpg``.
+        masks: Likewise of the mask files.
+        groups: Regular expression whose first group, found in a case's name, is its group.
+        name: Name of the converted data set.
+        resize_masks: Bring masks of another size to that of their image.
+    """
+
+    include: tuple[str, ...] = ()
+    labels: str | None = None
+    spacing: tuple[float, float, float] | None = None
+    images: str | None = None
+    masks: str | None = None
+    groups: str | None = None
+    name: str | None = None
+    resize_masks: bool = False
+
+    def given(self) -> dict[str, Any]:
+        """Return the options that were chosen, by name."""
+        defaults = {field.name: field.default for field in fields(self)}
+        return {name: value for name, value in asdict(self).items() if value != defaults[name]}
 
 
 class DatasetConverter(ABC):
-    """A public data set: what it is, and where its cases are in the download.
+    """A data set: what it is, and where its cases are in the download.
+
+    All attributes are a class's; what depends on options or files, ``find_cases`` or the
+    constructor sets on the instance.
 
     Attributes:
         name: Official name, as typed after ``nnmedseg_convert``.
-        number: Number of the converted data set, 1 to 999, unique among the converters.
+        number: Number of the converted data set, 1 to 999, unique among the converters; None: the
+            user chooses it.
         title: The data set in one line.
         page: Address of the page where it is downloaded.
         licence: Terms of the release, or where they are found.
         citation: What to cite.
+        content: How images are written.
         channel_names: Of the converted images. nnU-Net derives the normalisation from them:
             z-score for each image and channel under the names R, G and B.
         labels: Of the converted masks, background first.
-        file_ending: Of the converted files; it also decides how cases are written.
-        reader: nnU-Net's class that reads the converted files.
+        label_values: Label of each value in the mask files, where they are label maps; None: they
+            are binary, and foreground is what their encoding says.
         unites_masks: Whether a case may have several masks, whose union is meant.
+        slices_are_files: Whether the images of a case are the slices of one volume.
+        window: Lowest and highest value (Hounsfield units) that grey images of DICOM files are
+            scaled from, to 0 and 255.
+        understands: Names of the ``Options`` that the data set has.
+        includes: What ``Options.include`` may name, with a sentence each.
+        notes: Sentences for the user that ``find_cases`` finds worth saying, for instance which
+            slices are missing. They are printed and written into ``conversion.json``.
     """
 
-    name: ClassVar[str]
-    number: ClassVar[int]
-    title: ClassVar[str]
-    page: ClassVar[str]
-    licence: ClassVar[str]
-    citation: ClassVar[str]
-    channel_names: ClassVar[Mapping[str, str]] = {"0": "R", "1": "G", "2": "B"}
-    labels: ClassVar[Mapping[str, int]] = {"background": 0, "lesion": 1}
-    file_ending: ClassVar[str] = ".png"
-    reader: ClassVar[str] = "NaturalImage2DIO"
-    unites_masks: ClassVar[bool] = False
+    name: str
+    number: int | None
+    title: str
+    page: str
+    licence: str
+    citation: str
+    content: Content = "rgb"
+    channel_names: Mapping[str, str] = {"0": "R", "1": "G", "2": "B"}
+    labels: Mapping[str, int] = {"background": 0, "lesion": 1}
+    label_values: Mapping[int, int] | None = None
+    unites_masks: bool = False
+    slices_are_files: bool = False
+    window: tuple[float, float] | None = None
+    understands: ClassVar[frozenset[str]] = frozenset()
+    includes: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, options: Options | None = None):
+        """Take the user's choices.
+
+        Raises:
+            UserError: The data set does not understand one of them.
+        """
+        self.options = options or Options()
+        self.notes: list[str] = []
+        understood = set(self.understands)
+        if self.content != "volume":
+            understood.add("resize_masks")
+        for option in self.options.given():
+            if option not in understood:
+                known = ", ".join(f"--{name}" for name in sorted(understood)).replace("_", "-")
+                raise UserError(
+                    f"{self.name} has no option --{option.replace('_', '-')}",
+                    mend=f"leave it out; options of this data set: {known or 'none'}",
+                )
+        for included in self.options.include:
+            if included not in self.includes:
+                choices = "; ".join(f"{name}: {what}" for name, what in self.includes.items())
+                raise UserError(
+                    f"{self.name} has nothing called {included!r} to include",
+                    where="--include",
+                    mend=f"choose from: {choices}",
+                )
+
+    @property
+    def dataset_name(self) -> str:
+        """Name of the converted data set, after ``DatasetNNN_``."""
+        return self.name
+
+    @property
+    def file_ending(self) -> str:
+        """Of the converted files."""
+        return FILE_ENDINGS[self.content]
+
+    @property
+    def reader(self) -> str:
+        """nnU-Net's class that reads the converted files."""
+        return READERS[self.content]
 
     @abstractmethod
     def find_cases(self, root: Path) -> list[Case]:
-        """Find the cases below the download folder ``root``, without opening images.
+        """Find the cases below the download folder ``root``, without decoding images.
 
         Raises:
             NotFoundError: The folders of the release are not there.
         """
 
+    def review(self, records: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Return warnings about what was written, where the data set is known to have traps.
 
-def safe_id(name: str) -> str:
-    """Return ``name`` with everything but ASCII letters, digits and hyphens as one underscore.
-
-    ``benign (1)`` becomes ``benign_1``.
-    """
-    return re.sub(r"[^A-Za-z0-9-]+", "_", name).strip("_")
-
-
-def is_ignorable(path: Path) -> bool:
-    """Return whether a file is one that systems, archives and releases leave beside images."""
-    name = path.name.casefold()
-    return (
-        name.startswith(".")
-        or name in FILES_OF_SYSTEMS
-        or path.suffix.casefold() in ENDINGS_OF_NOTES
-        or name.startswith(NAMES_OF_NOTES)
-    )
-
-
-def find_folders(root: Path, names: Iterable[str]) -> dict[str, Path]:
-    """Find folders by their names, in any letter case, where unpacking may have put them.
-
-    Each is looked for in ``root`` and one level further down. When ``root`` is itself one of them,
-    the others are looked for beside it. Of a doubled folder (``X/X``) the inner one is meant.
-
-    Returns:
-        The folders that were found, by the names as given.
-
-    Raises:
-        DataError: A name was found at more than one place.
-    """
-    names = list(names)
-    found = _folders_below(root, names)
-    if root.name.casefold() in {name.casefold() for name in names}:
-        found = {**_folders_below(root.parent, names, levels=1), **found}
-    return found
-
-
-def find_images(folder: Path) -> list[Path]:
-    """Return the files in ``folder`` whose ending is an image's, in any letter case, sorted."""
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.casefold() in IMAGE_ENDINGS and path.is_file() and not is_ignorable(path)
-    )
-
-
-def pair_by_name(
-    images: Iterable[Path],
-    masks: Iterable[Path],
-    *,
-    part: Part,
-    image_name: str = r"(?P<id>.+)",
-    mask_name: str = r"(?P<id>.+)",
-) -> list[Case]:
-    """Make cases of images and masks that have the same id in their names.
-
-    Args:
-        images: Files with images; those whose name does not match are passed over.
-        masks: Likewise with masks.
-        part: Official part of all of them.
-        image_name: Regular expression for the whole name without its ending, in any letter case,
-            with a group ``id``.
-        mask_name: Likewise for masks.
-
-    Returns:
-        One case for each id, sorted, those included that lack an image or a mask.
-    """
-    ids: dict[str, str] = {}
-    grouped: tuple[dict[str, list[Path]], dict[str, list[Path]]] = ({}, {})
-    for files, pattern, group in zip(
-        (images, masks), (image_name, mask_name), grouped, strict=True
-    ):
-        for path in files:
-            match = re.fullmatch(pattern, path.stem, re.IGNORECASE)
-            if match:
-                key = match["id"].casefold()
-                ids.setdefault(key, safe_id(match["id"]))
-                group.setdefault(key, []).append(path)
-    image_files, mask_files = grouped
-    return [
-        Case(ids[key], tuple(image_files.get(key, ())), tuple(mask_files.get(key, ())), part)
-        for key in sorted(ids)
-    ]
-
-
-def cases_in_part_folders(
-    root: Path,
-    folders: Mapping[Part, tuple[str, str]],
-    *,
-    image_name: str = r"(?P<id>.+)",
-    mask_name: str = r"(?P<id>.+)",
-) -> list[Case]:
-    """Find the cases of a release with one folder of images and one of masks for each part.
-
-    Args:
-        root: The download folder.
-        folders: Names of the folders of images and masks, by part. Those of the training part are
-            required; of the other parts both, or the masks only, may be missing.
-        image_name: As for ``pair_by_name``.
-        mask_name: As for ``pair_by_name``.
-
-    Raises:
-        NotFoundError: Required folders are not there, or masks are there without their images.
-    """
-    found = find_folders(root, [name for pair in folders.values() for name in pair])
-    missing = [name for name in folders["train"] if name not in found]
-    missing += [
-        images for images, masks in folders.values() if masks in found and images not in found
-    ]
-    require_folders(root, list(dict.fromkeys(missing)))
-    cases = []
-    for part, (images, masks) in folders.items():
-        if images in found:
-            cases += pair_by_name(
-                find_images(found[images]),
-                find_images(found[masks]) if masks in found else [],
-                part=part,
-                image_name=image_name,
-                mask_name=mask_name,
-            )
-    return cases
-
-
-def require_folders(root: Path, missing: Sequence[str]) -> None:
-    """Raise NotFoundError that names the missing folders, unless there are none."""
-    if not missing:
-        return
-    present = sorted(path.name for path in _subfolders(root))
-    raise NotFoundError(
-        f"folders of the release are missing: {', '.join(missing)} "
-        f"(there are: {list_some(present) or 'no folders'})",
-        where=root,
-        mend="unpack all archives of the release into this folder, or give the folder that holds "
-        "them with -i",
-    )
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return [
-        path
-        for path in folder.iterdir()
-        if not path.name.startswith(".")
-        and path.name.casefold() not in FOLDERS_OF_SYSTEMS
-        and path.is_dir()
-    ]
-
-
-def _folders_below(root: Path, names: Sequence[str], levels: int = 2) -> dict[str, Path]:
-    wanted = {name.casefold(): name for name in names}
-    found: dict[str, Path] = {}
-    level = [root]
-    for _ in range(levels):
-        level = [path for folder in level for path in _subfolders(folder)]
-        here: dict[str, list[Path]] = {}
-        for path in level:
-            if path.name.casefold() in wanted:
-                here.setdefault(wanted[path.name.casefold()], []).append(path)
-        for name, paths in here.items():
-            if name not in found:
-                found[name] = _innermost(_only(name, paths, root))
-    return found
-
-
-def _only(name: str, paths: list[Path], root: Path) -> Path:
-    if len(paths) > 1:
-        places = ", ".join(str(path.relative_to(root)) for path in sorted(paths))
-        raise DataError(
-            f"the folder {name} is there more than once: {places}",
-            where=root,
-            mend="remove or rename all but one, or give the folder that holds the right one",
-        )
-    return paths[0]
-
-
-def _innermost(folder: Path) -> Path:
-    for inner in _subfolders(folder):
-        if inner.name.casefold() == folder.name.casefold():
-            return inner
-    return folder
+        Args:
+            records: What ``conversion.json`` says about the cases, for instance ``label_pixels``.
+        """
+        del records
+        return []

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nnmedseg.dataset_conversion.base import Case, DatasetConverter, cases_in_part_folders
+from nnmedseg.dataset_conversion.base import Case, DatasetConverter
+from nnmedseg.dataset_conversion.finding import cases_in_part_folders
 from nnmedseg.dataset_conversion.registry import register
 
 

@@ -9,10 +9,11 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
-from nnmedseg.dataset_conversion.base import DatasetConverter
+from nnmedseg.dataset_conversion.base import DatasetConverter, Options
 from nnmedseg.errors import NotFoundError
 
-FRAMEWORK = ("base", "registry")
+FRAMEWORK = ("base", "finding", "overlap", "protocols", "registry")
+LAST = 1000
 _CONVERTERS: dict[str, type[DatasetConverter]] = {}
 
 Converter = TypeVar("Converter", bound=type[DatasetConverter])
@@ -25,7 +26,8 @@ def register(converter: Converter) -> Converter:
         ValueError: Another data set has this name or number.
     """
     for other in _CONVERTERS.values():
-        if _key(other.name) == _key(converter.name) or other.number == converter.number:
+        same_number = other.number == converter.number is not None
+        if _key(other.name) == _key(converter.name) or same_number:
             raise ValueError(
                 f"{converter.name} ({converter.number}) clashes with {other.name} ({other.number})"
             )
@@ -34,23 +36,25 @@ def register(converter: Converter) -> Converter:
 
 
 def list_converters() -> list[type[DatasetConverter]]:
-    """Return all data sets, sorted by number."""
+    """Return all data sets, sorted by number, those without one last."""
     _import_data_sets()
-    return sorted(_CONVERTERS.values(), key=lambda converter: converter.number)
+    return sorted(_CONVERTERS.values(), key=lambda converter: converter.number or LAST)
 
 
-def find_converter(name: str) -> DatasetConverter:
+def find_converter(name: str, options: Options | None = None) -> DatasetConverter:
     """Return the converter of a data set.
 
     Args:
         name: Its name, in any letter case and with or without hyphens, underscores and blanks.
+        options: What the user chose about it.
 
     Raises:
         NotFoundError: There is no such data set; the nearest name is suggested.
+        UserError: The data set does not have one of the options.
     """
     _import_data_sets()
     if _key(name) in _CONVERTERS:
-        return _CONVERTERS[_key(name)]()
+        return _CONVERTERS[_key(name)](options)
     nearest = difflib.get_close_matches(_key(name), _CONVERTERS, n=1, cutoff=0.5)
     suggestion = f"did you mean {_CONVERTERS[nearest[0]].name}? " if nearest else ""
     raise NotFoundError(

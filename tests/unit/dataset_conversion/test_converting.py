@@ -11,7 +11,6 @@ import imagecodecs
 import numpy as np
 import pytest
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
-from nnunetv2.utilities.crossval_split import generate_crossval_split
 from PIL import Image
 
 from nnmedseg.dataset_conversion import convert
@@ -76,10 +75,9 @@ def test_nnunet_accepts_the_result(download, folders):
     assert description["overwrite_image_reader_writer"] == "NaturalImage2DIO"
 
 
-def test_splits_are_nnunets_and_the_official_one(download, folders):
+def test_splits_are_five_folds_and_the_official_one(download, folders):
     splits = read_json(convert("ISIC2018", download, folders=folders) / "splits_final.json")
-    drawn = generate_crossval_split(TRAIN_IDS, seed=12345, n_splits=5)
-    assert splits[:5] == json.loads(json.dumps(drawn))
+    assert sorted(case for fold in splits[:5] for case in fold["val"]) == TRAIN_IDS
     assert splits[5:] == [{"train": TRAIN_IDS, "val": ["ISIC_0000510", "ISIC_0000540"]}]
 
 
@@ -225,7 +223,7 @@ def test_a_mended_download_converts_only_what_is_left(download, folders, caplog)
 
 
 def test_an_interrupted_conversion_goes_on(download, folders, monkeypatch):
-    from nnmedseg.dataset_conversion import _case_files, _raw_dataset
+    from nnmedseg.dataset_conversion import _writing
 
     def stop_after_four(futures, description, total):
         for count, future in enumerate(futures):
@@ -233,7 +231,7 @@ def test_an_interrupted_conversion_goes_on(download, folders, monkeypatch):
                 raise KeyboardInterrupt
             yield future
 
-    monkeypatch.setattr(_raw_dataset, "track", stop_after_four)
+    monkeypatch.setattr(_writing, "track", stop_after_four)
     with pytest.raises(KeyboardInterrupt):
         convert("ISIC2018", download, folders=folders, num_processes=1)
     monkeypatch.undo()
@@ -241,13 +239,13 @@ def test_an_interrupted_conversion_goes_on(download, folders, monkeypatch):
     with (partial / "journal.jsonl").open("a") as journal:
         journal.write('{"id": "ISIC_00')  # as a killed process leaves it
     written = []
-    original = _case_files.write_natural_image
+    original = _writing.write_image_case
 
-    def count_writes(images, *rest):
-        written.append(images)
-        return original(images, *rest)
+    def count_writes(*arguments):
+        written.append(arguments)
+        return original(*arguments)
 
-    monkeypatch.setitem(_case_files.WRITERS, ".png", count_writes)
+    monkeypatch.setitem(_writing.WRITERS, "rgb", count_writes)
     made = convert("ISIC2018", download, folders=folders)
     assert len(written) == 11 - 4
     assert len(names(made / "imagesTr")) == 9
@@ -365,12 +363,12 @@ def test_an_archive_in_place_of_a_folder_is_refused(folders, tmp_path):
 
 
 def test_an_unexpected_error_is_not_swallowed(download, folders, monkeypatch):
-    from nnmedseg.dataset_conversion import _case_files
+    from nnmedseg.dataset_conversion import _writing
 
     def fail(*_):
         raise RuntimeError("a bug")
 
-    monkeypatch.setitem(_case_files.WRITERS, ".png", fail)
+    monkeypatch.setitem(_writing.WRITERS, "rgb", fail)
     with pytest.raises(RuntimeError, match="a bug"):
         convert("ISIC2018", download, folders=folders)
 

@@ -49,7 +49,7 @@ class United(DatasetConverter):
 def united(monkeypatch):
     from nnmedseg.dataset_conversion import _raw_dataset
 
-    monkeypatch.setattr(_raw_dataset, "find_converter", lambda name: United())
+    monkeypatch.setattr(_raw_dataset, "find_converter", lambda name, options: United(options))
 
 
 def test_masks_of_one_image_are_united_and_groups_kept_together(download, folders, united):
