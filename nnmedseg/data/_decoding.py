@@ -13,12 +13,19 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from nnmedseg.data._file_checks import (
+    LARGEST_DEFLATE_RATIO,
+    PNG_SIGNATURE,
+    AbsurdSizeError,
+    check_end_of_jpeg,
+    check_png_chunks,
+    impossible_size,
+    refuse_absurd_size,
+    refuse_impossible_size,
+    refuse_impossible_tiff,
+)
 from nnmedseg.errors import DataError
 
-LARGEST_IMAGE_PIXELS = 2**27
-"""Pixels of the largest image that is read, about 11,500 x 11,500: 0.4 GiB as RGB."""
-
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 SIGNATURES = {
     PNG_SIGNATURE: "PNG",
     b"\xff\xd8\xff": "JPEG",
@@ -28,9 +35,6 @@ SIGNATURES = {
     b"II+\x00": "TIFF",
     b"MM\x00+": "TIFF",
 }
-# A deflate stream expands at most 1032 times (258 bytes from 2 bits), so a PNG whose header claims
-# more than that is damaged, whatever its size.
-LARGEST_DEFLATE_RATIO = 1032
 TIFF_JPEG = (6, 7, 34892)
 """TIFF's numbers for compression by JPEG, which is lossy."""
 
@@ -44,12 +48,14 @@ class Samples:
         bits: Bits a sample as stored; grey values of fewer than 8 are stretched to 0..255.
         lossy: The compression may have changed values.
         palette: RGB of each value, uint8, (256, 3), when the values are indices.
+        has_alpha: There was alpha, or a fourth sample, which was left out.
     """
 
     values: np.ndarray
     bits: int
     lossy: bool = False
     palette: np.ndarray | None = None
+    has_alpha: bool = False
 
     @property
     def has_colour_palette(self) -> bool:
@@ -74,11 +80,13 @@ def decode(content: bytes, path: str | Path) -> Samples:
     Raises:
         DataError: It is empty, damaged, truncated, too large, or of no known format.
     """
-    kind = _format_of(content, path)
+    kind = image_format(content, path)
     try:
         return _decode_tiff(content) if kind == "TIFF" else _decode_with_pillow(content, kind)
     except DataError as error:
-        raise DataError(error.what, where=path, mend=error.mend) from error
+        raise type(error)(error.what, where=path, mend=error.mend) from error
+    except Image.DecompressionBombError as error:
+        raise AbsurdSizeError(f"the header claims too much: {error}", where=path) from error
     except Exception as error:  # decoders raise errors of many kinds for damaged files
         raise _unreadable(path, error) from error
 
@@ -89,7 +97,7 @@ def size_from_header(file: BinaryIO, path: str | Path) -> tuple[int, int]:
     Raises:
         DataError: It is empty, of no known format, or its header is damaged.
     """
-    kind = _format_of(file.read(16), path)
+    kind = image_format(file.read(16), path)
     file.seek(0)
     try:
         if kind == "TIFF":
@@ -102,7 +110,12 @@ def size_from_header(file: BinaryIO, path: str | Path) -> tuple[int, int]:
         raise _unreadable(path, error) from error
 
 
-def _format_of(content: bytes, path: str | Path) -> str:
+def image_format(content: bytes, path: str | Path) -> str:
+    """Return PNG, JPEG, BMP or TIFF, by the first bytes; ``path`` is for messages.
+
+    Raises:
+        DataError: It is empty or of no known format.
+    """
     if not content:
         raise DataError("the file is empty", where=path, mend="copy or download it again")
     for signature, name in SIGNATURES.items():
@@ -123,24 +136,18 @@ def _unreadable(path: str | Path, error: Exception) -> DataError:
     )
 
 
-def _refuse_absurd_size(width: int, height: int) -> None:
-    if width < 1 or height < 1:
-        raise DataError(f"the image has no pixels ({width} x {height})")
-    if width * height > LARGEST_IMAGE_PIXELS:
-        raise DataError(
-            f"the header says {width} x {height} pixels; at most {LARGEST_IMAGE_PIXELS:,} are read",
-            mend="cut it into tiles, or download it again if it is not that large",
-        )
-
-
 def _decode_with_pillow(content: bytes, kind: str) -> Samples:
     bits = 8
     if kind == "PNG":
         bits = _check_png_header(content)
     with Image.open(io.BytesIO(content), formats=(kind,)) as image:
-        _refuse_absurd_size(image.width, image.height)
+        refuse_absurd_size(image.width, image.height)
+        refuse_impossible_size(image, content)
+        if kind == "JPEG":
+            check_end_of_jpeg(content)
         if bits == 16:  # Pillow keeps only 8 bits of colour images
-            return Samples(_without_alpha(imagecodecs.png_decode(content)), bits)
+            values = imagecodecs.png_decode(content)
+            return Samples(_without_alpha(values), bits, has_alpha=_has_alpha(values))
         if image.mode == "1":
             return Samples(np.asarray(image, dtype=np.uint8) * np.uint8(255), bits=1)
         if image.mode == "P":
@@ -150,7 +157,8 @@ def _decode_with_pillow(content: bytes, kind: str) -> Samples:
             return Samples(np.asarray(image), bits, palette=palette)
         if image.mode not in ("L", "LA", "RGB", "RGBA"):
             return Samples(np.asarray(image.convert("RGB")), bits, lossy=kind == "JPEG")  # CMYK
-        return Samples(_without_alpha(np.asarray(image)), bits, lossy=kind == "JPEG")
+        values, lossy = np.asarray(image), kind == "JPEG"
+        return Samples(_without_alpha(values), bits, lossy, has_alpha=_has_alpha(values))
 
 
 def _check_png_header(content: bytes) -> int:
@@ -158,11 +166,16 @@ def _check_png_header(content: bytes) -> int:
     if content[12:16] != b"IHDR":
         raise ValueError("there is no header")
     width, height, bits, colour_type = struct.unpack_from(">IIBB", content, 16)
-    _refuse_absurd_size(width, height)
+    refuse_absurd_size(width, height)
     channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour_type]
     if width * height * channels * bits > 8 * LARGEST_DEFLATE_RATIO * len(content):
-        raise ValueError(f"{len(content)} bytes cannot hold {width} x {height} pixels")
+        raise impossible_size(width, height, content)
+    check_png_chunks(content)
     return int(bits)
+
+
+def _has_alpha(values: np.ndarray) -> bool:
+    return values.ndim == 3 and values.shape[2] in (2, 4)
 
 
 def _without_alpha(values: np.ndarray) -> np.ndarray:
@@ -174,7 +187,8 @@ def _without_alpha(values: np.ndarray) -> np.ndarray:
 def _decode_tiff(content: bytes) -> Samples:
     with tifffile.TiffFile(io.BytesIO(content)) as tiff:
         page = tiff.pages.first
-        _refuse_absurd_size(page.imagewidth, page.imagelength)
+        refuse_absurd_size(page.imagewidth, page.imagelength)
+        refuse_impossible_tiff(page, content)
         stored = zip(page.dataoffsets, page.databytecounts, strict=True)
         if any(offset + count > len(content) for offset, count in stored):
             raise ValueError("pixels are missing at the end")
@@ -194,11 +208,12 @@ def _samples_of_page(page: tifffile.TiffPage) -> Samples:
         kind == "YCBCR" and lossy  # the decoder gives RGB then
     ):
         raise DataError(f"TIFF files of the kind {kind} are not read", mend="save it as RGB")
-    values = page.asarray()
+    values, has_alpha = page.asarray(), False
     if page.axes == "SYX":
         values = np.moveaxis(values, 0, -1)
     if values.ndim == 3:
         # Three samples are RGB even where the tag says grey (CVC-ClinicDB).
+        has_alpha = _has_alpha(values)
         values = _without_alpha(values)
     bits = page.bitspersample
     if page.colormap is not None:
@@ -210,4 +225,4 @@ def _samples_of_page(page: tifffile.TiffPage) -> Samples:
         values = values.astype(np.uint8) * np.uint8(255 // (2**bits - 1))
     if kind == "MINISWHITE":
         values = np.iinfo(values.dtype).max - values
-    return Samples(values, bits, lossy)
+    return Samples(values, bits, lossy, has_alpha=has_alpha)
