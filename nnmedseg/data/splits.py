@@ -40,9 +40,9 @@ def cross_validation(
     """Divide cases into five balanced folds without tearing apart what belongs together.
 
     Folds have about the same number of cases and about the same distribution of foreground share.
-    Cases are dealt out in the order of their share, so that of any five neighbours each fold gets
-    one; the generator, which has a fixed seed, decides which. Groups come before single cases, the
-    largest first, each to the fold that has the fewest cases, and the fewest of a like share.
+    Cases are dealt out in the order of their share, five neighbours at a time, of which each fold
+    gets one; the generator, which has a fixed seed, decides which. Groups come before single cases,
+    the largest first, each to the fold that has the fewest cases, and the fewest of a like share.
     Without groups the folds differ by at most one case.
 
     This takes the place of nnU-Net's own folds (scikit-learn's ``KFold`` over single cases). The
@@ -98,17 +98,13 @@ def with_official_split(
     """
     if len(folds) != FOLDS:
         raise ValueError(f"the official split is fold {FOLDS}, but there are {len(folds)} folds")
-    return [*folds, _split(set(train) - joined_with(validation, together), set(validation))]
-
-
-def without(splits: Sequence[Split], ids: Iterable[str]) -> list[Split]:
-    """Return the splits without some cases, for instance training copies of test images.
-
-    Raises:
-        DataError: A split would have no training or no validation cases left.
-    """
-    removed = set(ids)
-    return [_split(set(fold["train"]) - removed, set(fold["val"]) - removed) for fold in splits]
+    apart = set(train) - joined_with(validation, together)
+    if not apart:
+        raise DataError(
+            "every training image is also in the official validation part",
+            mend="download the release again: its parts may have been mixed up",
+        )
+    return [*folds, {"train": sorted(apart), "val": sorted(validation)}]
 
 
 def joined_with(ids: Iterable[str], together: Sequence[Sequence[str]]) -> set[str]:
@@ -129,15 +125,6 @@ def hash_of_split_in(folder: str | Path) -> str | None:
     """Return the ``split_hash`` of a folder's ``splits_final.json``, or None if it has none."""
     file = Path(folder) / SPLITS_FILE
     return split_hash(read_json(file)) if file.is_file() else None
-
-
-def _split(train: set[str], validation: set[str]) -> Split:
-    if not train or not validation:
-        raise DataError(
-            f"a split has no {'validation' if train else 'training'} cases left without duplicates",
-            mend="add cases, or remove the duplicates from the other part",
-        )
-    return {"train": sorted(train), "val": sorted(validation)}
 
 
 def _units(
@@ -173,7 +160,7 @@ def _components(lists: Iterable[Sequence[Node]]) -> dict[Node, Node]:
 def _deal_out(
     units: Sequence[Sequence[str]], sizes: Mapping[str, float], count: int
 ) -> list[list[str]]:
-    # Only ``random()`` gives the same numbers in all versions of Python; the rest is whole numbers.
+    # Of the generator only ``random()`` gives the same numbers in all versions of Python.
     generator = random.Random(SEED)
     classes = _foreground_classes([case for unit in units for case in unit], sizes)
     shuffled = sorted(units, key=lambda _: generator.random())

@@ -18,7 +18,6 @@ from nnmedseg.data.splits import (
     joined_with,
     split_hash,
     with_official_split,
-    without,
 )
 from nnmedseg.errors import DataError
 
@@ -229,15 +228,10 @@ def test_the_official_parts_get_no_other_number():
         with_official_split(cross_validation(IDS[:3]), IDS[:3], ["a"])
 
 
-def test_removed_cases_are_in_no_fold():
-    splits = without(with_official_split(cross_validation(IDS), IDS, ["a", "b"]), [IDS[3], "b"])
-    used = {case for fold in splits for part in fold.values() for case in part}
-    assert used == {*IDS, "a"} - {IDS[3]}
-
-
-def test_a_fold_is_not_emptied_silently():
-    with pytest.raises(DataError, match="no validation cases left"):
-        without(cross_validation(IDS[:5]), IDS[:1])
+def test_an_official_split_without_training_cases_is_refused():
+    copies = [[case, "a"] for case in IDS]
+    with pytest.raises(DataError, match="every training image"):
+        with_official_split(cross_validation(IDS), IDS, ["a"], copies)
 
 
 def test_joining_goes_on_step_by_step():
