@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nnmedseg.dataset_conversion.base import (
-    Case,
-    DatasetConverter,
+from nnmedseg.dataset_conversion.base import Case, DatasetConverter
+from nnmedseg.dataset_conversion.finding import (
     find_folders,
     find_images,
     is_ignorable,
@@ -35,7 +34,8 @@ def make(root: Path, *folders: str) -> Path:
         (["IMAGES", "masks"], {"Images": "IMAGES", "Masks": "masks"}),
         (["Images", "x/Images"], {"Images": "Images"}),
         (["__MACOSX/Images", ".hidden/Masks"], {}),
-        (["x/y/Images"], {}),
+        (["x/y/z/Images"], {"Images": "x/y/z/Images"}),
+        (["w/x/y/z/Images"], {}),
     ],
 )
 def test_folders_are_found_where_unpacking_puts_them(tmp_path, present, expected):
