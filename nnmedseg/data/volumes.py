@@ -1,14 +1,21 @@
-"""Volumes: NIfTI, NRRD and MetaImage in, NIfTI out, on the grid that SimpleITK would see."""
+"""Volumes: NIfTI, NRRD and MetaImage in, NIfTI out, on the grid that SimpleITK sees.
+
+Damage is found here and not left to SimpleITK, which fills truncated NIfTI files with zeros and
+returns wrong voxels for a damaged MetaImage.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
-import SimpleITK
 
 from nnmedseg.data import VOLUME_ENDINGS
+from nnmedseg.data._inflate import GZIP_SIGNATURE
+from nnmedseg.data._metaimage import decode_metaimage, is_metaimage
+from nnmedseg.data._nifti import decode_nifti, encode_nifti, is_nifti
+from nnmedseg.data._nrrd import SIGNATURE as NRRD_SIGNATURE
+from nnmedseg.data._nrrd import decode_nrrd
 from nnmedseg.data._volume import LARGEST_VOLUME_VOXELS, Volume
 from nnmedseg.errors import DataError, list_some
 from nnmedseg.files import atomic_path
@@ -27,8 +34,23 @@ __all__ = [
     "write_nifti",
 ]
 
+LARGEST_LABEL = 2**16 - 1
+"""The largest label that nnU-Net can write."""
 LARGEST_LABEL_NOISE = 1e-3
 """How far a label may be from a whole number: what arithmetic in floating point leaves."""
+
+OTHER_FILES = {
+    b"\x89PNG": "PNG image",
+    b"\xff\xd8\xff": "JPEG image",
+    b"BM": "BMP image",
+    b"II*\0": "TIFF image",
+    b"MM\0*": "TIFF image",
+    b"PK": "ZIP archive",
+    b"\x89HDF": "HDF5 file",
+    b"<": "web page",
+    b"version https://git-lfs": "Git LFS pointer to a file that was not downloaded",
+}
+"""What else is found under a volume's name, by its first bytes."""
 
 
 def volume_ending(path: str | Path) -> str | None:
@@ -45,46 +67,81 @@ def read_volume(path: str | Path) -> Volume:
     """
     channels = read_channels(path)
     if len(channels) > 1:
-        raise DataError(f"the file holds {len(channels)} channels, one is needed", where=path)
+        z, y, x = channels[0].values.shape
+        raise DataError(
+            f"a volume of three dimensions is needed, this one has four: {x} x {y} x {z} x "
+            f"{len(channels)}, or {len(channels)} channels",
+            where=path,
+            mend="give a file with one channel, or have the channels read as such",
+        )
     return channels[0]
 
 
 def read_channels(path: str | Path) -> list[Volume]:
     """Read a volume with one channel or, if it has four dimensions, with several.
 
+    A single slice (two dimensions) is a volume with Z = 1 and, as it has no other, a spacing of
+    1 mm along z.
+
     Raises:
         DataError: The file cannot be read or is damaged.
     """
     try:
-        image = SimpleITK.ReadImage(str(path))
-    except RuntimeError as error:
-        raise DataError(f"the volume cannot be read ({error})", where=path) from error
-    values = SimpleITK.GetArrayFromImage(image)
-    direction = np.reshape(image.GetDirection(), (image.GetDimension(),) * 2)[:3, :3]
-    x, y, z = image.GetSpacing()[:3]
-    origin = image.GetOrigin()[:3]
-    return [
-        Volume(channel, (z, y, x), origin, tuple(direction.ravel().tolist()))
-        for channel in (values if values.ndim == 4 else values[None])
-    ]
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"the file cannot be read: {error.strerror}", where=path) from error
+    return decode_volume(content, path)
 
 
 def decode_volume(content: bytes, path: str | Path) -> list[Volume]:
-    """Decode the content of a file; otherwise as ``read_channels``. ``path`` is for messages."""
-    with TemporaryDirectory() as folder:
-        copy = Path(folder) / Path(path).name
-        copy.write_bytes(content)
-        return read_channels(copy)
+    """Decode the content of a file; otherwise as ``read_channels``.
+
+    The first bytes decide which format it is, not the name.
+
+    Args:
+        content: The whole file. Voxels that its header says to be in another file are read there.
+        path: For messages, and for files beside it.
+    """
+    if not content:
+        raise DataError("the file is empty", where=path, mend="copy or download it again")
+    if content.startswith(GZIP_SIGNATURE) or is_nifti(content):
+        return decode_nifti(content, path)
+    if content.startswith(NRRD_SIGNATURE):
+        return decode_nrrd(content, path)
+    if is_metaimage(content):
+        return decode_metaimage(content, path)
+    for signature, kind in OTHER_FILES.items():
+        if content.startswith(signature):
+            what = f"this is no volume but a {kind}"
+            break
+    else:
+        what = "this is not a NIfTI, NRRD or MetaImage file"
+    raise DataError(
+        what,
+        where=path,
+        mend="download it again if it should be a volume, or convert it to .nii.gz",
+    )
 
 
 def geometry_difference(a: Volume, b: Volume) -> str | None:
-    """Say in one sentence how two grids differ, with nnU-Net's tolerances, or return ``None``."""
+    """Say in one sentence how two grids differ, with nnU-Net's tolerances.
+
+    Returns:
+        The first difference of sizes, spacing, origin and direction, or ``None``.
+    """
     if a.values.shape != b.values.shape:
-        return f"the sizes differ: {a.values.shape} and {b.values.shape} (z, y, x)"
-    for name in ("spacing", "origin", "direction"):
-        first, second = getattr(a, name), getattr(b, name)
+        sizes = (" x ".join(map(str, volume.values.shape[::-1])) for volume in (a, b))
+        return "the sizes differ: {} and {} voxels (x, y, z)".format(*sizes)
+    for name, first, second in (
+        ("spacing in mm (x, y, z)", a.spacing[::-1], b.spacing[::-1]),
+        ("origin in mm (x, y, z)", a.origin, b.origin),
+        ("direction of the axes", a.direction, b.direction),
+    ):
         if not np.allclose(first, second):
-            return f"the {name} differs: {first} and {second}"
+            texts = (
+                "(" + ", ".join(f"{value:g}" for value in side) + ")" for side in (first, second)
+            )
+            return "the {} differs: {} and {}".format(name, *texts)
     return None
 
 
@@ -96,25 +153,46 @@ def non_finite_count(values: np.ndarray) -> int:
 
 
 def write_nifti(volume: Volume, path: str | Path) -> None:
-    """Write a compressed NIfTI file (``.nii.gz``), whole or not at all."""
-    image = SimpleITK.GetImageFromArray(volume.values)
-    image.SetSpacing(volume.spacing[::-1])
-    image.SetOrigin(volume.origin)
-    image.SetDirection(volume.direction)
+    """Write a compressed NIfTI file (``.nii.gz``), whole or not at all.
+
+    SimpleITK reads the same values from it, and the same grid to the 32 bits of NIfTI's floats.
+    Booleans become uint8.
+
+    Raises:
+        ValueError: NIfTI has no such type, or the values are not (Z, Y, X).
+    """
+    content = encode_nifti(volume)
     with atomic_path(path) as temporary:
-        SimpleITK.WriteImage(image, str(temporary), useCompression=True)
+        temporary.write_bytes(content)
 
 
 def read_label_values(values: np.ndarray, path: str | Path) -> np.ndarray:
-    """Return whole-number labels, of the smallest unsigned type; ``path`` is for messages.
+    """Return labels as whole numbers of the smallest unsigned type.
+
+    Args:
+        values: Numbers or booleans of any shape. What is within 0.001 of a whole number is rounded.
+        path: For messages.
 
     Raises:
-        DataError: There are fractional, negative or non-finite values.
+        DataError: There are fractional, negative, non-finite or absurdly large values.
     """
-    labels = np.rint(values)
-    wrong = values[~(np.abs(values - labels) <= LARGEST_LABEL_NOISE) | (labels < 0)]
-    if wrong.size:
+    if values.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            labels = np.rint(values)
+            right = np.abs(values - labels) <= LARGEST_LABEL_NOISE
+    elif values.dtype.kind in "biu":
+        labels, right = values, np.ones((), np.bool_)
+    else:
+        raise DataError(f"labels are numbers, these are {values.dtype}", where=path)
+    right = right & (labels >= 0) & (labels <= LARGEST_LABEL)
+    if not right.all():
+        wrong = values[~right]
+        present = [f"{value:g}" for value in np.unique(wrong)]
         raise DataError(
-            f"{wrong.size} values are no labels: {list_some(np.unique(wrong).tolist())}", where=path
+            f"{wrong.size:,} of {values.size:,} values are no labels (whole numbers from 0 to "
+            f"{LARGEST_LABEL}): {list_some(present, 5)}",
+            where=path,
+            mend="check that it is the label map; resample label maps with nearest neighbour",
         )
-    return labels.astype(np.min_scalar_type(int(labels.max(initial=0))))
+    top = int(labels.max(initial=0))
+    return labels.astype(np.uint8 if top < 2**8 else np.uint16, copy=False)

@@ -1,0 +1,169 @@
+"""Single grey slices of DICOM series, read by GDCM through SimpleITK."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK
+
+from nnmedseg.errors import DataError
+
+LARGEST_SLICE_PIXELS = 2**27
+"""Pixels of the largest slice that is read, about 11,500 x 11,500."""
+
+GREY = ("MONOCHROME1", "MONOCHROME2")
+PREFIX = b"DICM"
+TRANSFER_SYNTAX = b"\x02\x00\x10\x00UI"
+UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
+
+
+@dataclass(frozen=True)
+class DicomSlice:
+    """One slice of a DICOM series.
+
+    Attributes:
+        values: float32, (H, W), in the unit of the file's rescale slope and intercept, which is
+            Hounsfield units for CT. Larger is brighter.
+        spacing: Distance of neighbouring pixels in mm, (y, x), or ``None`` if the file has none.
+        position: Position along the normal of the slice in mm, which is z for axial slices, or
+            ``None`` if the file has none. It orders the slices of a series.
+        instance: Number of the slice in its series, or ``None`` if the file has none.
+        photometric: DICOM's photometric interpretation. Of ``MONOCHROME1`` (small is bright) the
+            values have been inverted within the range of their bits.
+    """
+
+    values: np.ndarray
+    spacing: tuple[float, float] | None
+    position: float | None
+    instance: int | None
+    photometric: str
+
+
+def read_dicom_slice(path: str | Path) -> DicomSlice:
+    """Read a DICOM file that holds one grey slice.
+
+    Raises:
+        DataError: The file cannot be read, is damaged, truncated or absurdly large, or does not
+            hold exactly one slice of greys.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            start = file.read(4096)
+            size = file.seek(0, 2)
+    except OSError as error:
+        raise DataError(f"the file cannot be read: {error.strerror}", where=path) from error
+    if not start:
+        raise DataError("the file is empty", where=path, mend="copy or download it again")
+    reader = SimpleITK.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        header = _Header(reader)
+        _refuse(reader, header, size if _is_uncompressed(start) else None, path)
+        values = SimpleITK.GetArrayFromImage(reader.Execute())
+    except RuntimeError as error:
+        raise _unreadable(start, error, path) from error
+    values = values.reshape(values.shape[-2:]).astype(np.float32)
+    photometric = header.text("0028|0004")
+    if photometric == "MONOCHROME1":
+        values = np.float32(header.sum_of_ends()) - values
+    numbers = header.numbers("0028|0030") or header.numbers("0018|1164")
+    instance = header.numbers("0020|0013")
+    return DicomSlice(
+        values,
+        (numbers[0], numbers[1]) if len(numbers) == 2 else None,
+        header.position(),
+        int(instance[0]) if instance else None,
+        photometric,
+    )
+
+
+class _Header:
+    """The elements of a DICOM file by group and number."""
+
+    def __init__(self, reader: SimpleITK.ImageFileReader):
+        self._reader = reader
+
+    def text(self, key: str) -> str:
+        """Return the text of an element, empty if it is not there."""
+        if not self._reader.HasMetaDataKey(key):
+            return ""
+        return str(self._reader.GetMetaData(key)).strip(" \0")
+
+    def numbers(self, key: str) -> list[float]:
+        """Return the numbers of an element, none if it is not there or holds something else."""
+        try:
+            return [float(number) for number in self.text(key).split("\\")]
+        except ValueError:
+            return []
+
+    def position(self) -> float | None:
+        """Return the position along the normal of the slice in mm."""
+        corner, axes = self.numbers("0020|0032"), self.numbers("0020|0037")
+        if len(corner) == 3 and len(axes) == 6:
+            return float(np.dot(np.cross(axes[:3], axes[3:]), corner))
+        location = self.numbers("0020|1041")
+        return location[0] if location else None
+
+    def sum_of_ends(self) -> float:
+        """Return the sum of the smallest and the largest value that the bits can hold."""
+        bits = int((self.numbers("0028|0101") or [16])[0])
+        signed = self.numbers("0028|0103") == [1]
+        slope = (self.numbers("0028|1053") or [1.0])[0]
+        intercept = (self.numbers("0028|1052") or [0.0])[0]
+        return slope * (-1 if signed else 2**bits - 1) + 2 * intercept
+
+
+def _refuse(
+    reader: SimpleITK.ImageFileReader, header: _Header, stored: int | None, path: str | Path
+) -> None:
+    """Refuse what is no single grey slice, or larger than ``stored``, its bytes if known."""
+    width, height, *further = reader.GetSize()
+    photometric = header.text("0028|0004")
+    if photometric not in GREY or reader.GetNumberOfComponents() != 1:
+        raise DataError(
+            f"the slice is not grey, its photometric interpretation is {photometric or 'missing'}",
+            where=path,
+            mend="give the original slices of the series, not screenshots or overlays",
+        )
+    if any(count != 1 for count in further):
+        raise DataError(
+            f"the file holds {' x '.join(map(str, further))} slices, one is needed",
+            where=path,
+            mend="save each slice as a file of its own",
+        )
+    if width * height > LARGEST_SLICE_PIXELS:
+        raise DataError(
+            f"the header says {width} x {height} pixels; at most {LARGEST_SLICE_PIXELS:,} are read",
+            where=path,
+            mend="download it again if it is not that large",
+        )
+    bits = int((header.numbers("0028|0100") or [8])[0])
+    if stored is not None and width * height * bits > 8 * stored:
+        raise DataError(
+            f"the file is truncated: {stored:,} bytes cannot hold {width} x {height} pixels",
+            where=path,
+            mend="copy or download it again",
+        )
+
+
+def _is_uncompressed(start: bytes) -> bool:
+    position = start.find(TRANSFER_SYNTAX, 132)
+    if start[128:132] != PREFIX or position < 0:
+        return True  # files without this header are of the uncompressed default
+    position += len(TRANSFER_SYNTAX)
+    length = int.from_bytes(start[position : position + 2], "little")
+    name = start[position + 2 : position + 2 + length].decode("ascii", "replace").strip(" \0")
+    return name in UNCOMPRESSED
+
+
+def _unreadable(start: bytes, error: Exception, path: str | Path) -> DataError:
+    reason = str(error).strip().splitlines()[-1].strip()
+    if start[128:132] != PREFIX:
+        what = "this is not a DICOM file, or its beginning is damaged"
+    else:
+        what = f"the DICOM file is damaged or truncated ({reason})"
+    return DataError(what, where=path, mend="copy or download it again")
