@@ -121,7 +121,8 @@ def _download_folder(converter: DatasetConverter, source: str | Path | None) -> 
 def _find_and_check(
     converter: DatasetConverter, root: Path, protocol: Protocol | None
 ) -> CheckedCases:
-    found, left_out = converter.find_cases(root), []
+    found = converter.find_cases(root)
+    left_out: list[Case] = []
     if protocol is not None:
         found, left_out, notes = apply_protocol(found, protocol)
         converter.notes += notes

@@ -46,11 +46,11 @@ def write_image_case(
     """
     problems: list[str] = []
     (source,) = images
-    pixels = _try_decoding(lambda: _decode_image(source, converter), source, problems)
+    pixels = _try_decoding(_decode_image, source, converter, problems)
     labels, in_between = None, 0
     record: Record = {}
     for mask in masks:
-        decoded = _try_decoding(lambda mask=mask: _decode_mask(mask, converter), mask, problems)
+        decoded = _try_decoding(_decode_mask, mask, converter, problems)
         if decoded is None or pixels is None:
             continue
         values = decoded.labels
@@ -93,11 +93,13 @@ def describe_image(pixels: np.ndarray) -> Record:
 
 def describe_labels(labels: np.ndarray) -> Record:
     """Return how many pixels (or voxels) each label and the foreground have."""
-    counts = np.bincount(labels.ravel())
+    foreground = int(np.count_nonzero(labels))
+    largest = int(labels.max(initial=0))
+    counts = {1: foreground} if largest == 1 else dict(enumerate(np.bincount(labels.ravel())))
     return {
-        "foreground_pixels": int(counts[1:].sum()),
-        "foreground_share": float(counts[1:].sum() / labels.size),
-        "label_pixels": {str(n): int(counts[n]) for n in np.flatnonzero(counts) if n},
+        "foreground_pixels": foreground,
+        "foreground_share": foreground / labels.size,
+        "label_pixels": {str(n): int(count) for n, count in counts.items() if n and count},
     }
 
 
@@ -147,10 +149,13 @@ def _write_image(
 
 
 def _try_decoding(
-    decode: Callable[[], Decoded], source: SourceFile, problems: list[str]
+    decode: Callable[[SourceFile, DatasetConverter], Decoded],
+    source: SourceFile,
+    converter: DatasetConverter,
+    problems: list[str],
 ) -> Decoded | None:
     try:
-        return decode()
+        return decode(source, converter)
     except DataError as error:
         problems.append(f"{source.name}: {error.what}")
         return None
