@@ -72,13 +72,15 @@ def test_what_is_drawn_stays_the_same():
     ]
 
 
-@pytest.mark.parametrize("groups", [None, PATIENTS], ids=["cases", "patients"])
-def test_the_order_of_the_cases_does_not_matter(groups):
-    backwards = dict(reversed((groups or {}).items()))
-    sizes = dict(reversed(SIZES.items()))
+@pytest.mark.parametrize("groups", [{}, PATIENTS], ids=["cases", "patients"])
+@pytest.mark.parametrize("sizes", [{}, SIZES], ids=["without foreground", "with foreground"])
+def test_the_order_of_the_cases_does_not_matter(groups, sizes):
     pairs = [IDS[:2], IDS[5:8]]
-    assert cross_validation(IDS, groups, SIZES, pairs) == cross_validation(
-        IDS[::-1], backwards, sizes, [names[::-1] for names in pairs[::-1]]
+    assert cross_validation(IDS, groups, sizes, pairs) == cross_validation(
+        IDS[::-1],
+        dict(reversed(groups.items())),
+        dict(reversed(sizes.items())),
+        [names[::-1] for names in pairs[::-1]],
     )
 
 
@@ -243,6 +245,11 @@ def test_hash_tells_splits_apart():
     splits = cross_validation(IDS)
     assert split_hash(splits) == split_hash(json.loads(json.dumps(splits)))
     assert split_hash(splits) != split_hash(splits[::-1])
+
+
+def test_the_order_of_the_parts_does_not_change_the_hash():
+    splits = cross_validation(IDS)
+    assert split_hash([dict(reversed(fold.items())) for fold in splits]) == split_hash(splits)
 
 
 def test_the_hash_of_a_file_is_that_of_what_it_says(tmp_path):

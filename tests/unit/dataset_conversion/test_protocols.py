@@ -202,6 +202,17 @@ def test_another_number_of_cases_is_divided_in_the_same_proportions(total):
     assert f"{found[0]} / {found[1]} / {found[2]}" in notes[0]
 
 
+def test_proportions_are_rounded_to_the_nearest():
+    used, _, _ = applied("ISIC2018", "rosper", cases(13))
+    assert counts(used) == (9, 1, 3)  # of 9.10, 1.30 and 2.61
+
+
+def test_some_of_the_official_lists_are_taken_as_they_are():
+    used, _, notes = applied("Kvasir-SEG", "condseg", cases(53, 7))
+    assert counts(used) == (53, 0, 7)
+    assert notes == []
+
+
 def test_too_few_cases_for_the_parts_are_refused():
     with pytest.raises(DataError, match="2 cases cannot be divided into 3 parts"):
         applied("ISIC2018", "rosper", cases(2))
