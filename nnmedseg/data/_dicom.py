@@ -30,8 +30,8 @@ class DicomSlice:
         position: Position along the normal of the slice in mm, which is z for axial slices, or
             ``None`` if the file has none. It orders the slices of a series.
         instance: Number of the slice in its series, or ``None`` if the file has none.
-        photometric: DICOM's photometric interpretation. Of ``MONOCHROME1`` (small is bright) the
-            values have been inverted within the range of their bits.
+        photometric: DICOM's photometric interpretation, as stored. Of ``MONOCHROME1`` (small is
+            bright) GDCM inverts the values within the range of their bits.
     """
 
     values: np.ndarray
@@ -67,9 +67,6 @@ def read_dicom_slice(path: str | Path) -> DicomSlice:
     except RuntimeError as error:
         raise _unreadable(start, error, path) from error
     values = values.reshape(values.shape[-2:]).astype(np.float32)
-    photometric = header.text("0028|0004")
-    if photometric == "MONOCHROME1":
-        values = np.float32(header.sum_of_ends()) - values
     numbers = header.numbers("0028|0030") or header.numbers("0018|1164")
     instance = header.numbers("0020|0013")
     return DicomSlice(
@@ -77,7 +74,7 @@ def read_dicom_slice(path: str | Path) -> DicomSlice:
         (numbers[0], numbers[1]) if len(numbers) == 2 else None,
         header.position(),
         int(instance[0]) if instance else None,
-        photometric,
+        header.text("0028|0004"),
     )
 
 
@@ -107,14 +104,6 @@ class _Header:
             return float(np.dot(np.cross(axes[:3], axes[3:]), corner))
         location = self.numbers("0020|1041")
         return location[0] if location else None
-
-    def sum_of_ends(self) -> float:
-        """Return the sum of the smallest and the largest value that the bits can hold."""
-        bits = int((self.numbers("0028|0101") or [16])[0])
-        signed = self.numbers("0028|0103") == [1]
-        slope = (self.numbers("0028|1053") or [1.0])[0]
-        intercept = (self.numbers("0028|1052") or [0.0])[0]
-        return slope * (-1 if signed else 2**bits - 1) + 2 * intercept
 
 
 def _refuse(
@@ -161,7 +150,7 @@ def _is_uncompressed(start: bytes) -> bool:
 
 
 def _unreadable(start: bytes, error: Exception, path: str | Path) -> DataError:
-    reason = str(error).strip().splitlines()[-1].strip()
+    reason = str(error).strip().splitlines()[-1].rpartition("): ")[2]
     if start[128:132] != PREFIX:
         what = "this is not a DICOM file, or its beginning is damaged"
     else:

@@ -68,7 +68,7 @@ class _Header:
         vectors = [
             None if text == "none" else numbers(text[1:-1], name, self.path) for text in found
         ]
-        if any(vector is not None and len(vector) not in (2, 3) for vector in vectors):
+        if any(vector is not None and not 2 <= len(vector) <= 4 for vector in vectors):
             raise damaged(f"{name}: {self.fields[name]!r} in the header", self.path)
         return [None if vector is None else [*vector, 0.0][:3] for vector in vectors]
 
@@ -172,22 +172,37 @@ def _channel_axis(header: _Header, dimensions: int) -> int | None:
 
 def _grid_of(header: _Header, axes: list[int]) -> Grid:
     """Return the grid, turned from the space of the file to that of ITK."""
-    spacing, origin, direction = np.ones(3), np.zeros(3), np.eye(3)
     vectors = header.vectors("space directions")
-    if vectors:
-        for index, axis in enumerate(axes):
-            vector = vectors[axis] if axis < len(vectors) else None
-            if vector is None:
-                raise damaged("an axis of space has no direction", header.path)
-            spacing[index] = np.linalg.norm(vector)
-            direction[:, index] = vector / max(spacing[index], np.finfo(float).tiny)
-        origin[:] = next(iter(header.vectors("space origin")), None) or origin
-    else:
-        for name, target in (("spacings", spacing), ("axis mins", origin)):
-            given = numbers(header.text(name, name.replace(" ", "")) or "", name, header.path)
-            if given:
-                target[: len(axes)] = [
-                    given[axis] if axis < len(given) else np.nan for axis in axes
-                ]
+    if not vectors:
+        return _grid_without_directions(header, axes)
+    spacing, direction = np.ones(3), np.eye(3)
+    for index, axis in enumerate(axes):
+        vector = vectors[axis] if axis < len(vectors) else None
+        if vector is None:
+            raise damaged("an axis of space has no direction", header.path)
+        spacing[index] = np.linalg.norm(vector)
+        direction[:, index] = vector / max(spacing[index], np.finfo(float).tiny)
+    origin = next(iter(header.vectors("space origin")), None) or [0.0, 0.0, 0.0]
     signs = np.array(TO_LPS.get(header.fields.get("space", "").lower(), (1, 1, 1)))
-    return Grid(spacing, signs * origin, signs[:, None] * direction if vectors else direction)
+    return Grid(spacing, signs * origin, signs[:, None] * direction)
+
+
+def _grid_without_directions(header: _Header, axes: list[int]) -> Grid:
+    if "space" in header.fields:
+        raise damaged("the header names a space, but not the directions of the axes", header.path)
+    given = {
+        name: numbers(header.text(name, name.replace(" ", "")) or "", name, header.path)
+        for name in ("spacings", "axis mins")
+    }
+    if any(values and len(values) <= max(axes) for values in given.values()):
+        raise damaged("the header does not say the spacing of every axis", header.path)
+    spacing, origin = np.ones(3), np.zeros(3)
+    if given["spacings"]:
+        spacing[: len(axes)] = [given["spacings"][axis] for axis in axes]
+    if given["axis mins"]:
+        # It is where the first voxel begins, unless voxels are said to be points.
+        centers = header.text("centers", "centerings") or ""
+        shift = 0.0 if "node" in centers else 0.5
+        lowest = np.array([given["axis mins"][axis] for axis in axes])
+        origin[: len(axes)] = lowest + shift * spacing[: len(axes)]
+    return Grid(spacing, origin, np.eye(3))
