@@ -1,6 +1,6 @@
 """What a conversion costs beside its floor: decoding and encoding the same files in a bare loop.
 
-Makes photographs of ISIC's size by blending the demo's, as JPEG and as PNG, with PNG masks, and
+Makes photographs of ISIC's size of the demo's, as JPEG and as PNG, with PNG masks, and
 takes turns in fresh processes:
 
 * floor: read, decode (Pillow), encode (libdeflate, as the conversion does) and write; one core
@@ -29,7 +29,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 from report import Report
 
 from nnmedseg.data.images import encode_png
@@ -55,30 +55,37 @@ COLUMNS = (
 
 
 def make_download(folder: Path, ending: str, count: int) -> None:
-    """Write blends of the demo's photographs with elliptic masks, laid out as ISIC 2018."""
-    demo = files("nnmedseg") / "demo_data" / "ISIC2018"
-    photos = [
-        Image.open(path).convert("RGB").resize(SIZE)
-        for path in sorted(Path(str(demo)).rglob("*.jpg"))
-    ]
+    """Write details of the demo's photographs with elliptic masks, laid out as ISIC 2018."""
+    demo = Path(str(files("nnmedseg") / "demo_data" / "ISIC2018"))
+    photos = [Image.open(path).convert("RGB") for path in sorted(demo.rglob("*.jpg"))]
     random = np.random.default_rng(0)
     for name in (IMAGES, MASKS):
         (folder / name).mkdir(parents=True)
-    rows, columns = np.mgrid[: SIZE[1], : SIZE[0]]
     for n in range(count):
-        first, second = random.choice(len(photos), 2, replace=False)
-        blend = Image.blend(photos[first], photos[second], random.uniform(0.2, 0.8))
+        first, second = (_detail(photos[index], random) for index in random.choice(len(photos), 2))
         jpeg = io.BytesIO()
-        blend.save(jpeg, "JPEG", quality=QUALITY)
+        Image.blend(first, second, random.uniform(0.2, 0.8)).save(jpeg, "JPEG", quality=QUALITY)
         content = jpeg.getvalue()
         if ending == "png":
             content = encode_png(np.asarray(Image.open(jpeg)))
         (folder / IMAGES / f"ISIC_{n:07d}.{ending}").write_bytes(content)
-        centre = random.uniform(0.3, 0.7, 2) * SIZE
-        radius = random.uniform(0.1, 0.3) * SIZE[1]
-        inside = (columns - centre[0]) ** 2 + (rows - centre[1]) ** 2 < radius**2
-        mask = Image.fromarray(inside.astype(np.uint8) * 255)
-        mask.save(folder / MASKS / f"ISIC_{n:07d}_segmentation.png")
+        _ellipse(random).save(folder / MASKS / f"ISIC_{n:07d}_segmentation.png")
+
+
+def _detail(photo: Image.Image, random: np.random.Generator) -> Image.Image:
+    """Return a random part of a photograph at full size, so that no two are copies."""
+    share = random.uniform(0.4, 0.9)
+    left, top = random.uniform(0, 1 - share, 2) * photo.size
+    box = (left, top, left + share * photo.width, top + share * photo.height)
+    return photo.resize(SIZE, Image.Resampling.BICUBIC, box)
+
+
+def _ellipse(random: np.random.Generator) -> Image.Image:
+    mask = Image.new("L", SIZE)
+    centre = random.uniform(0.3, 0.7, 2) * SIZE
+    radius = random.uniform(0.1, 0.3, 2) * SIZE[1]
+    ImageDraw.Draw(mask).ellipse((*(centre - radius), *(centre + radius)), fill=255)
+    return mask
 
 
 def floor(source: Path, target: Path) -> float:
@@ -143,7 +150,7 @@ def measure(source: Path, turns: int, images: int) -> list[str]:
 def main() -> None:
     """Print the images per second of the floor and of the conversion, and their ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=48)
+    parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--output", type=Path, help="Markdown file to keep the table in")
     parser.add_argument("--take", nargs=3, help=argparse.SUPPRESS)

@@ -10,7 +10,6 @@ import numpy as np
 
 from nnmedseg.data.duplicates import Duplicates, Entry, Signature, find_duplicates
 from nnmedseg.data.images import read_image
-from nnmedseg.data.volumes import read_volume
 from nnmedseg.dataset_conversion._case_files import IMAGES_FOLDER, Record
 from nnmedseg.dataset_conversion.base import DatasetConverter
 
@@ -58,5 +57,7 @@ def describe(records: Sequence[Record], pairs: Sequence[Duplicates]) -> list[dic
 def _loader(folder: Path, case: str, converter: DatasetConverter) -> Callable[[], np.ndarray]:
     path = folder / f"{case}_0000{converter.file_ending}"
     if converter.content == "volume":
+        from nnmedseg.data.volumes import read_volume  # noqa: PLC0415 - see ``_writing``
+
         return lambda: read_volume(path).values
     return lambda: read_image(path)

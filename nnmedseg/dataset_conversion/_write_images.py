@@ -18,7 +18,6 @@ from nnmedseg.data.images import (
     to_rgb,
     write_png,
 )
-from nnmedseg.data.slices import read_dicom_slice
 from nnmedseg.dataset_conversion._case_files import (
     Record,
     SourceFile,
@@ -114,23 +113,27 @@ def resize_nearest(labels: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
 
 def _decode_image(source: SourceFile, converter: DatasetConverter) -> np.ndarray:
     if source.path.suffix.casefold() in DICOM_ENDINGS:
-        values = read_dicom_slice(source.path).values
         if converter.window is None:
             raise DataError("a DICOM file among photographs")
-        return _through_window(values, converter.window)
+        return _through_window(_dicom_values(source), converter.window)
     pixels = decode_image(source.content, source.path)
     return to_rgb(pixels) if converter.content == "rgb" else to_grey(pixels, source.path)
 
 
 def _decode_mask(source: SourceFile, converter: DatasetConverter) -> LabelImage:
     if source.path.suffix.casefold() in DICOM_ENDINGS:
-        values = read_dicom_slice(source.path).values
-        return LabelImage((values > 0).astype(np.uint8))
+        return LabelImage((_dicom_values(source) > 0).astype(np.uint8))
     if converter.label_values is not None:
         return decode_labels(source.content, source.path, converter.label_values)
     mask = decode_mask(source.content, source.path)
     is_stored = mask.top <= 1 and is_plain_png(source.content, colour=False)
     return LabelImage(mask.pixels.view(np.uint8), mask.in_between, as_stored=is_stored)
+
+
+def _dicom_values(source: SourceFile) -> np.ndarray:
+    from nnmedseg.data.slices import read_dicom_slice  # noqa: PLC0415 - see ``_writing``
+
+    return read_dicom_slice(source.path).values
 
 
 def _through_window(values: np.ndarray, window: tuple[float, float]) -> np.ndarray:

@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from nnmedseg.cores import cpu_count
 from nnmedseg.dataset_conversion import _journal
@@ -17,7 +18,6 @@ from nnmedseg.dataset_conversion._case_files import CaseError, Record, SourceFil
 from nnmedseg.dataset_conversion._checks import CaseProblem
 from nnmedseg.dataset_conversion._metadata import program_version
 from nnmedseg.dataset_conversion._write_images import write_image_case
-from nnmedseg.dataset_conversion._write_volumes import write_volume_case
 from nnmedseg.dataset_conversion.base import Case, DatasetConverter
 from nnmedseg.errors import DataError, UserError
 from nnmedseg.progress import track
@@ -27,7 +27,15 @@ logger = logging.getLogger(__name__)
 FORMAT = 2
 """Increased when the converted files change, so that no half of a data set is of an older kind."""
 
-WRITERS = {"rgb": write_image_case, "grey": write_image_case, "volume": write_volume_case}
+
+def _write_volume_case(*arguments: Any) -> tuple[Record, list[str]]:
+    # Photographs must not wait for the libraries that read volumes.
+    from nnmedseg.dataset_conversion._write_volumes import write_volume_case  # noqa: PLC0415
+
+    return write_volume_case(*arguments)
+
+
+WRITERS = {"rgb": write_image_case, "grey": write_image_case, "volume": _write_volume_case}
 """How the cases of a data set are written, by their content."""
 
 
