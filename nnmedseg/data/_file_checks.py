@@ -6,7 +6,7 @@ import struct
 import zlib
 
 import tifffile
-from PIL import Image
+from PIL import ImageFile
 
 from nnmedseg.errors import DataError
 
@@ -39,7 +39,7 @@ def refuse_absurd_size(width: int, height: int) -> None:
         )
 
 
-def refuse_impossible_size(image: Image.Image, content: bytes) -> None:
+def refuse_impossible_size(image: ImageFile.ImageFile, content: bytes) -> None:
     """Raise AbsurdSizeError for a JPEG or BMP that claims more than its bytes can hold.
 
     Pillow allocates what the header claims before it finds that the pixels are not there.

@@ -11,6 +11,7 @@ from nnmedseg.files import read_json
 from nnmedseg.nnunet import captured_output
 from nnmedseg.paths import Folders
 from nnmedseg.planners.fingerprint import FastFingerprintExtractor
+from nnmedseg.planners.integrity import require_integrity
 from nnmedseg.planners.planner import CONFIGURATION, Architecture, MedSegPlanner
 from nnmedseg.planners.preprocessing import preprocess
 
@@ -40,9 +41,11 @@ def plan_and_preprocess(
         The plans files.
 
     Raises:
-        UserError: The data set is not there, cannot be read, or its split has changed.
+        UserError: The data set is not there, its verification finds errors, or its split has
+            changed.
     """
     _check_raw(folders, dataset_name)
+    require_integrity(folders, dataset_name, num_workers)
     _check_split(folders, dataset_name)
     FastFingerprintExtractor(dataset_name, num_workers).run()
     plans_files = []
