@@ -11,10 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nnmedseg.data.integrity import Report
+    from nnmedseg.dataset_conversion.overlap import OverlapReport
     from nnmedseg.inference.manifest import Manifest
     from nnmedseg.paths import Folders
 
-__all__ = ["convert", "evaluate", "import_weights", "plan_and_preprocess", "predict", "train"]
+__all__ = [
+    "check_overlap",
+    "convert",
+    "evaluate",
+    "import_weights",
+    "plan_and_preprocess",
+    "predict",
+    "train",
+    "verify",
+]
 
 
 def convert(
@@ -62,6 +73,48 @@ def convert(
         allow_leaks=allow_leaks,
         options=Options(**options),
     )
+
+
+def verify(
+    dataset: int | str, *, num_processes: int | None = None, folders: Folders | None = None
+) -> Report:
+    """Check every file of a data set in nnU-Net's raw format, whoever made it.
+
+    Args:
+        dataset: Number or name of the data set.
+        num_processes: Cases that are read at once (default: one a core).
+        folders: Where data are kept.
+
+    Returns:
+        All problems, by file.
+    """
+    from nnmedseg import paths
+    from nnmedseg.data.integrity import verify_dataset
+
+    folders = folders or paths.resolve()
+    return verify_dataset(folders.raw / folders.dataset_name(dataset), num_workers=num_processes)
+
+
+def check_overlap(
+    datasets: Sequence[int | str],
+    *,
+    num_processes: int | None = None,
+    folders: Folders | None = None,
+) -> OverlapReport:
+    """Find images that data sets share, or the training and test part of one.
+
+    Args:
+        datasets: Numbers or names of raw data sets.
+        num_processes: Images that are read at once (default: one a core).
+        folders: Where data are kept.
+
+    Returns:
+        The pairs of images, and what they mean for training on one part and testing on another.
+    """
+    from nnmedseg import paths
+    from nnmedseg.dataset_conversion.overlap import check_overlap as run
+
+    return run(datasets, folders=folders or paths.resolve(), num_workers=num_processes)
 
 
 def plan_and_preprocess(
