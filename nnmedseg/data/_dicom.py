@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import SimpleITK
@@ -16,6 +19,11 @@ LARGEST_SLICE_PIXELS = 2**27
 GREY = ("MONOCHROME1", "MONOCHROME2")
 PREFIX = b"DICM"
 TRANSFER_SYNTAX = b"\x02\x00\x10\x00UI"
+PIXEL_DATA: dict[Literal["little", "big"], bytes] = {
+    "little": rb"\xe0\x7f\x10\0(?:O[BW]\0\0)?.{4}",
+    "big": rb"\x7f\xe0\0\x10(?:O[BW]\0\0)?.{4}",
+}
+"""The element that holds the pixels and, as its last four bytes, their length."""
 UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 
 
@@ -49,12 +57,10 @@ def read_dicom_slice(path: str | Path) -> DicomSlice:
             hold exactly one slice of greys.
     """
     try:
-        with Path(path).open("rb") as file:
-            start = file.read(4096)
-            size = file.seek(0, 2)
+        content = Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"the file cannot be read: {error.strerror}", where=path) from error
-    if not start:
+    if not content:
         raise DataError("the file is empty", where=path, mend="copy or download it again")
     reader = SimpleITK.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
@@ -62,10 +68,12 @@ def read_dicom_slice(path: str | Path) -> DicomSlice:
     try:
         reader.ReadImageInformation()
         header = _Header(reader)
-        _refuse(reader, header, size if _is_uncompressed(start) else None, path)
+        _refuse(reader, header, path)
+        if _is_uncompressed(content):
+            _check_pixels(content, reader.GetSize(), header, path)
         values = SimpleITK.GetArrayFromImage(reader.Execute())
     except RuntimeError as error:
-        raise _unreadable(start, error, path) from error
+        raise _unreadable(content, error, path) from error
     values = values.reshape(values.shape[-2:]).astype(np.float32)
     numbers = header.numbers("0028|0030") or header.numbers("0018|1164")
     instance = header.numbers("0020|0013")
@@ -106,10 +114,7 @@ class _Header:
         return location[0] if location else None
 
 
-def _refuse(
-    reader: SimpleITK.ImageFileReader, header: _Header, stored: int | None, path: str | Path
-) -> None:
-    """Refuse what is no single grey slice, or larger than ``stored``, its bytes if known."""
+def _refuse(reader: SimpleITK.ImageFileReader, header: _Header, path: str | Path) -> None:
     width, height, *further = reader.GetSize()
     photometric = header.text("0028|0004")
     if photometric not in GREY or reader.GetNumberOfComponents() != 1:
@@ -130,28 +135,40 @@ def _refuse(
             where=path,
             mend="download it again if it is not that large",
         )
-    bits = int((header.numbers("0028|0100") or [8])[0])
-    if stored is not None and width * height * bits > 8 * stored:
+
+
+def _check_pixels(content: bytes, size: Sequence[int], header: _Header, path: str | Path) -> None:
+    """Check that uncompressed pixels are as many as the header says, which GDCM does not."""
+    width, height = size[:2]
+    row = width * int((header.numbers("0028|0100") or [8])[0]) // 8
+    lengths = [
+        int.from_bytes(content[found.end() - 4 : found.end()], order)
+        for order, pattern in PIXEL_DATA.items()
+        for found in re.finditer(pattern, content, re.DOTALL)
+    ]
+    # Less than a row may follow: some programs round the length up.
+    if not any(row * height <= length < row * height + max(row, 2) for length in lengths):
         raise DataError(
-            f"the file is truncated: {stored:,} bytes cannot hold {width} x {height} pixels",
+            f"the header says {width} x {height} pixels, of {row * height:,} bytes, but the file "
+            "holds another number of them",
             where=path,
             mend="copy or download it again",
         )
 
 
-def _is_uncompressed(start: bytes) -> bool:
-    position = start.find(TRANSFER_SYNTAX, 132)
-    if start[128:132] != PREFIX or position < 0:
+def _is_uncompressed(content: bytes) -> bool:
+    position = content.find(TRANSFER_SYNTAX, 132, 4096)
+    if content[128:132] != PREFIX or position < 0:
         return True  # files without this header are of the uncompressed default
     position += len(TRANSFER_SYNTAX)
-    length = int.from_bytes(start[position : position + 2], "little")
-    name = start[position + 2 : position + 2 + length].decode("ascii", "replace").strip(" \0")
+    length = int.from_bytes(content[position : position + 2], "little")
+    name = content[position + 2 : position + 2 + length].decode("ascii", "replace").strip(" \0")
     return name in UNCOMPRESSED
 
 
-def _unreadable(start: bytes, error: Exception, path: str | Path) -> DataError:
+def _unreadable(content: bytes, error: Exception, path: str | Path) -> DataError:
     reason = str(error).strip().splitlines()[-1].rpartition("): ")[2]
-    if start[128:132] != PREFIX:
+    if content[128:132] != PREFIX:
         what = "this is not a DICOM file, or its beginning is damaged"
     else:
         what = f"the DICOM file is damaged or truncated ({reason})"
