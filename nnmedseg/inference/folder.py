@@ -165,13 +165,14 @@ def _output_names(case: InputCase, png: bool) -> list[str]:
 
 
 def _identity(predictor: MedSegPredictor) -> dict[str, Any]:
-    """Return what tells one model from another: its folder, folds and checkpoints' time."""
+    """Return what tells one model from another: its folder, folds, split and checkpoints' time."""
     checkpoints = [
         predictor.model / f"fold_{fold}" / predictor.checkpoint_name for fold in predictor.folds
     ]
     return {
         "folder": predictor.model.name,
         "folds": predictor.folds,
+        "split_sha256": predictor.split_sha256,
         "checkpoint": predictor.checkpoint_name,
         "written": [path.stat().st_mtime_ns for path in checkpoints],
         "mirroring": predictor.use_mirroring,

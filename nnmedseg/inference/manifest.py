@@ -40,7 +40,8 @@ class Manifest:
     """The outcomes of all cases with one model.
 
     Attributes:
-        model: What identifies the model.
+        model: What identifies the model: its folder, folds and checkpoints, and the hash of the
+            split that it was trained with.
         outcomes: By name of the case.
     """
 

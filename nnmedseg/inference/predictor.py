@@ -18,11 +18,13 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnmedseg.cores import cpu_count
 from nnmedseg.errors import NotFoundError, WeightsError
+from nnmedseg.files import read_json
 from nnmedseg.inference.cases import InputCase, LoadedCase, load_natural, load_with_reader
 from nnmedseg.inference.released_input import RELEASED_INPUT, prepare_as_released
 from nnmedseg.networks.adapter import PlannedNetwork
 from nnmedseg.networks.layers.layout import lay_out_weights
 from nnmedseg.nnunet import captured_output
+from nnmedseg.trainers.settings import RUN_FILE
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +37,13 @@ class MedSegPredictor(nnUNetPredictor):
     Attributes:
         model: The model folder.
         folds: Folds whose logits are averaged.
+        split_sha256: Hash of the split that all of these folds were trained with, or None where it
+            is not known, as for imported weights, or not the same.
     """
 
     model: Path
     folds: list[str]
+    split_sha256: str | None
     checkpoint_name: str
     network: torch.nn.Module
     list_of_parameters: list[dict[str, Any]]
@@ -86,6 +91,7 @@ class MedSegPredictor(nnUNetPredictor):
                 ) from error
         predictor.model = model
         predictor.folds = chosen
+        predictor.split_sha256 = _split_of(model, chosen)
         predictor.checkpoint_name = checkpoint_name
         return predictor
 
@@ -184,3 +190,19 @@ def _choose_folds(
             mend="let the training finish, choose another fold with -f, or --checkpoint best",
         )
     return chosen
+
+
+def _split_of(model: Path, folds: Sequence[str]) -> str | None:
+    records = [model / f"fold_{fold}" / RUN_FILE for fold in folds]
+    hashes = {
+        read_json(record).get("split_sha256") if record.is_file() else None for record in records
+    }
+    if len(hashes) > 1:
+        logger.warning(
+            "The folds %s of %s do not all say that they were trained with one split: what one of "
+            "them held out, another may have been trained on",
+            ", ".join(folds),
+            model.name,
+        )
+        return None
+    return hashes.pop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -13,7 +14,9 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from nnmedseg.files import atomic_path
+from nnmedseg.data.splits import SPLITS_FILE
+from nnmedseg.errors import list_some
+from nnmedseg.files import atomic_path, read_json
 from nnmedseg.networks.adapter import PlannedNetwork
 from nnmedseg.networks.layers.layout import lay_out_weights
 from nnmedseg.nnunet import captured_output
@@ -76,6 +79,27 @@ class MedSegTrainer(nnUNetTrainer):
         if isinstance(network, PlannedNetwork):
             network.auxiliary_in_training = True
         return network
+
+    def do_split(self) -> tuple[list[str], list[str]]:
+        """Return the ids of the training and the validation cases of this fold.
+
+        Fold ``all`` leaves out what no fold of the split has: training images that are test images
+        too.
+        """
+        train, validation = super().do_split()
+        splits_file = Path(self.preprocessed_dataset_folder_base) / SPLITS_FILE
+        if self.fold != "all" or not splits_file.is_file():
+            return train, validation
+        folds = read_json(splits_file)
+        divided = {case for fold in folds for part in fold.values() for case in part}
+        left_out = sorted(set(train) - divided)
+        if left_out:
+            self.print_to_log_file(
+                f"Left out, being in no fold of {splits_file}: {len(left_out)} case(s), "
+                f"{list_some(left_out)}"
+            )
+        used = [case for case in train if case in divided]
+        return used, used
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
         """Do nothing: the network decides by its mode."""

@@ -15,17 +15,17 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnmedseg.cores import cpu_count
+from nnmedseg.data.splits import SPLITS_FILE
 from nnmedseg.errors import UserError
 from nnmedseg.files import read_json, write_json
 from nnmedseg.paths import Folders
 from nnmedseg.trainers import find_trainer
 from nnmedseg.trainers.base import MedSegTrainer, apply_recipe
 from nnmedseg.trainers.recipes import NNUNET
-from nnmedseg.trainers.settings import RunSettings
+from nnmedseg.trainers.settings import RUN_FILE, RunSettings
 
 logger = logging.getLogger(__name__)
 
-RUN_FILE = "run.json"
 FINAL_CHECKPOINT = "checkpoint_final.pth"
 RESUMABLE_CHECKPOINTS = (FINAL_CHECKPOINT, "checkpoint_latest.pth", "checkpoint_best.pth")
 
@@ -46,12 +46,12 @@ def train(
 
     Raises:
         UserError: The plans, the data or the trainer are missing, or an earlier run in the same
-            folder had other settings.
+            folder had other settings or another split.
     """
     trainer_class = find_trainer(settings.trainer_name)
     plans = settings.resolved_plans(folders)
     output = settings.output_folder(folders)
-    record = settings.record(_recipe_of(trainer_class, plans, settings))
+    record = settings.record(_recipe_of(trainer_class, plans, settings), folders)
     if overwrite and output.is_dir():
         shutil.rmtree(output)
     checkpoint = _checkpoint_to_resume(output, record)
@@ -85,13 +85,21 @@ def _checkpoint_to_resume(output: Path, record: dict[str, Any]) -> Path | None:
     """Return the newest checkpoint of an earlier run with the same settings.
 
     Raises:
-        UserError: The earlier run had other settings.
+        UserError: The earlier run had other settings or another split.
     """
     present = [output / name for name in RESUMABLE_CHECKPOINTS if (output / name).is_file()]
     if not present:
         return None
     earlier = read_json(output / RUN_FILE) if (output / RUN_FILE).is_file() else {}
     different = [key for key, value in record.items() if earlier.get(key, value) != value]
+    if different == ["split_sha256"]:
+        raise UserError(
+            f"{SPLITS_FILE} has changed since this fold was trained: what was held out then may be "
+            "trained on now",
+            where=output,
+            mend=f"put the earlier {SPLITS_FILE} back into the folder of preprocessed data to go "
+            "on, or --overwrite to delete this fold and train anew",
+        )
     if different:
         changes = "; ".join(f"{key} was {earlier[key]}, is {record[key]}" for key in different)
         raise UserError(

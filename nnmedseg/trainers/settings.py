@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnmedseg.data.splits import SPLITS_FILE, hash_of_split_in
 from nnmedseg.errors import NotFoundError, UserError, list_some
 from nnmedseg.files import read_json
 from nnmedseg.paths import Folders
 from nnmedseg.trainers.recipes import Recipe
+
+RUN_FILE = "run.json"
+"""What a fold's folder says about the run that made it."""
 
 OFFICIAL_FOLD = (
     5  # after the five folds, converters write the release's own training/validation split
@@ -77,8 +81,11 @@ class RunSettings:
             )
         return plans
 
-    def record(self, recipe: Recipe | None) -> dict[str, Any]:
-        """Return what decides the result of this run, as written into its folder."""
+    def record(self, recipe: Recipe | None, folders: Folders) -> dict[str, Any]:
+        """Return what decides the result of this run, as written into its folder.
+
+        The hash of the split tells whether two runs trained and validated on the same cases.
+        """
         return {
             "dataset": self.dataset_name,
             "configuration": self.configuration,
@@ -88,6 +95,7 @@ class RunSettings:
             "batch_size": self.batch_size,
             "recipe": recipe.to_dict() if recipe is not None else dict(self.recipe),
             "seed": self.seed,
+            "split_sha256": hash_of_split_in(folders.preprocessed / self.dataset_name),
         }
 
 
@@ -102,7 +110,7 @@ def parse_fold(text: str, folders: Folders, dataset_name: str) -> int | str:
     """
     if text == "all":
         return text
-    splits_file = folders.preprocessed / dataset_name / "splits_final.json"
+    splits_file = folders.preprocessed / dataset_name / SPLITS_FILE
     if not splits_file.is_file():
         raise NotFoundError(
             "the data set has no split yet",

@@ -1,7 +1,8 @@
 """Validation after training, in one process with threads.
 
 nnU-Net starts pools of processes for it, which costs more than the work itself for 2D images. The
-files written are the same: ``validation/<case>`` and ``validation/summary.json``.
+files written are the same: ``validation/<case>`` and ``validation/summary.json``, to which the hash
+of the split is added.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 
+from nnmedseg.data.splits import hash_of_split_in
 from nnmedseg.networks.adapter import PlannedNetwork
 from nnmedseg.nnunet import captured_output
 from nnmedseg.progress import track
@@ -57,6 +59,7 @@ def validate(trainer: nnUNetTrainer, save_probabilities: bool = False) -> None:
             )
         results += [future.result() for future in pending]
     summary = summarize(results, _labels(trainer))
+    summary["split_sha256"] = hash_of_split_in(trainer.preprocessed_dataset_folder_base)
     save_summary_json(summary, str(target / "summary.json"))
     trainer.print_to_log_file("Validation complete")
     trainer.print_to_log_file("Mean Validation Dice: ", summary["foreground_mean"]["Dice"])

@@ -10,7 +10,7 @@ from PIL import Image
 
 import nnmedseg
 from nnmedseg.errors import NotFoundError, UserError, WeightsError
-from nnmedseg.files import read_json
+from nnmedseg.files import read_json, write_json
 
 
 @pytest.fixture
@@ -52,6 +52,33 @@ def test_the_manifest_says_what_became_of_each(trained, images, tmp_path):
     cases = read_json(tmp_path / "masks" / "predictions.json")["cases"]
     outcomes = {case["case"]: case["outcome"] for case in cases}
     assert outcomes == {"broken": "failed", "first": "predicted", "second": "predicted"}
+
+
+def split_of(output):
+    return read_json(output / "predictions.json")["model"]["split_sha256"]
+
+
+def test_the_manifest_has_the_hash_of_the_split(trained, images, tmp_path):
+    predict(trained, images, tmp_path / "masks")
+    conversion = read_json(trained.dataset / "conversion.json")
+    assert split_of(tmp_path / "masks") == conversion["split_sha256"]
+
+
+def test_a_model_that_recorded_no_split_predicts(trained, images, tmp_path):
+    model = tmp_path / trained.model.name
+    shutil.copytree(trained.model, model)
+    (model / "fold_0" / "run.json").unlink()
+    nnmedseg.predict(images, tmp_path / "masks", model, device="cpu")
+    assert split_of(tmp_path / "masks") is None
+
+
+def test_folds_of_different_splits_are_pointed_out(two_folds, images, tmp_path, caplog):
+    record = read_json(two_folds / "fold_1" / "run.json")
+    write_json({**record, "split_sha256": "another"}, two_folds / "fold_1" / "run.json")
+    with caplog.at_level("WARNING"):
+        nnmedseg.predict(images, tmp_path / "masks", two_folds, device="cpu")
+    assert "do not all say that they were trained with one split" in caplog.text
+    assert split_of(tmp_path / "masks") is None
 
 
 def test_a_second_run_skips_what_is_complete(trained, images, tmp_path):

@@ -1,6 +1,7 @@
 """Training one fold, stopping it and going on."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import torch
 
 import nnmedseg
 from nnmedseg.errors import UserError
-from nnmedseg.files import read_json
+from nnmedseg.files import read_json, write_json
 from nnmedseg.nnunet import prepare
 
 from .conftest import SHORT
@@ -45,23 +46,55 @@ def test_what_was_used_is_recorded(trained):
     assert record["seed"] == 1
 
 
+def test_the_splits_hash_is_in_the_model_folder_and_its_summary(trained):
+    fold = trained.model / "fold_0"
+    converted = read_json(trained.dataset / "conversion.json")["split_sha256"]
+    assert read_json(fold / "run.json")["split_sha256"] == converted
+    assert read_json(fold / "validation" / "summary.json")["split_sha256"] == converted
+
+
 def test_the_recipe_of_the_command_line_reaches_the_model_folder(trained):
     stored = read_json(trained.model / "plans.json")["configurations"]["2d"]["nnmedseg"]["recipe"]
     assert stored["iterations"] == SHORT["iterations"]
 
 
-@pytest.fixture
-def trainer(trained):
+def trainer_of_fold_all(workspace):
     prepare()
     from nnmedseg.trainers.rosper import RoSPERTrainer
 
-    plans = read_json(trained.preprocessed / "RoSPERPlans.json")
+    plans = read_json(workspace.preprocessed / "RoSPERPlans.json")
     trainer = RoSPERTrainer(
         {**plans, "continue_training": False}, "2d", "all",
-        read_json(trained.preprocessed / "dataset.json"), torch.device("cpu"),
+        read_json(workspace.preprocessed / "dataset.json"), torch.device("cpu"),
     )  # fmt: skip
     trainer.initialize()
     return trainer
+
+
+@pytest.fixture
+def trainer(trained):
+    return trainer_of_fold_all(trained)
+
+
+def test_fold_all_has_the_cases_of_all_folds(fresh):
+    splits = read_json(fresh.preprocessed / "splits_final.json")
+    train_ids, validation_ids = trainer_of_fold_all(fresh).do_split()
+    assert set(train_ids) == {case for fold in splits for part in fold.values() for case in part}
+    assert validation_ids == train_ids
+
+
+def test_fold_all_leaves_out_what_is_in_no_fold(fresh, capsys):
+    file = fresh.preprocessed / "splits_final.json"
+    splits = read_json(file)
+    copy = splits[0]["val"][0]
+    write_json(
+        [{part: [c for c in ids if c != copy] for part, ids in fold.items()} for fold in splits],
+        file,
+    )
+    train_ids, validation_ids = trainer_of_fold_all(fresh).do_split()
+    assert copy not in train_ids
+    assert copy not in validation_ids
+    assert f"in no fold of {file}: 1 case(s), {copy}" in capsys.readouterr().out
 
 
 def test_weights_and_optimiser_state_are_in_channels_last(trainer):
@@ -109,6 +142,23 @@ def test_the_same_command_again_trains_nothing(trained, caplog):
 def test_other_settings_in_the_same_folder_are_refused(trained):
     with pytest.raises(UserError, match="epochs"):
         train(trained, recipe={**SHORT, "epochs": 2})
+
+
+def test_a_changed_split_is_refused(fresh, trained):
+    shutil.copytree(trained.folders.results, fresh.folders.results, dirs_exist_ok=True)
+    splits = read_json(fresh.preprocessed / "splits_final.json")
+    write_json(splits[::-1], fresh.preprocessed / "splits_final.json")
+    with pytest.raises(UserError, match=r"splits_final.json has changed"):
+        train(fresh)
+
+
+def test_a_run_that_recorded_no_split_goes_on(fresh, trained):
+    shutil.copytree(trained.folders.results, fresh.folders.results, dirs_exist_ok=True)
+    record_file = next(fresh.folders.results.rglob("run.json"))
+    record = read_json(record_file)
+    del record["split_sha256"]
+    write_json(record, record_file)
+    assert train(fresh) == record_file.parent
 
 
 def test_a_missing_validation_is_made_up_for(fresh):
