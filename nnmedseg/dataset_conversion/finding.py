@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from nnmedseg.data import IMAGE_ENDINGS
@@ -16,6 +16,8 @@ NAMES_OF_NOTES = ("license", "licence", "attribution", "readme", "copying")
 FOLDERS_OF_SYSTEMS = {"__macosx"}
 LEVELS = 4
 """How far below the download folder the folders of a release are looked for."""
+FILE_LEVELS = 6
+"""How far below it files are looked for that are known by their own names."""
 
 
 def safe_id(name: str) -> str:
@@ -66,6 +68,31 @@ def find_images(folder: Path, endings: Sequence[str] = IMAGE_ENDINGS) -> list[Pa
         and path.is_file()
         and not is_ignorable(path)
     )
+
+
+def find_images_by_name(
+    root: Path, name: str, endings: Sequence[str] = IMAGE_ENDINGS
+) -> list[Path]:
+    """Find image files by their names, in whatever folders they lie.
+
+    Of files of the same name those count that are nearest to ``root``.
+
+    Args:
+        root: The download folder.
+        name: Regular expression for the whole name without its ending, in any letter case.
+        endings: As for ``find_images``.
+
+    Returns:
+        The files, sorted.
+    """
+    found: dict[str, list[Path]] = {}
+    for folders in folders_by_level(root, FILE_LEVELS):
+        here: dict[str, list[Path]] = {}
+        for path in (path for folder in folders for path in find_images(folder, endings)):
+            if re.fullmatch(name, path.stem, re.IGNORECASE):
+                here.setdefault(path.stem.casefold(), []).append(path)
+        found = {**here, **found}
+    return sorted(path for paths in found.values() for path in paths)
 
 
 def pair_by_name(
@@ -159,6 +186,15 @@ def require_folders(root: Path, missing: Sequence[str]) -> None:
     )
 
 
+def folders_by_level(root: Path, levels: int = LEVELS) -> Iterator[list[Path]]:
+    """Yield ``root`` in a list, then its subfolders, then theirs, down to ``levels`` below it."""
+    level = [root]
+    yield level
+    for _ in range(levels):
+        level = [path for folder in level for path in subfolders(folder)]
+        yield level
+
+
 def subfolders(folder: Path) -> list[Path]:
     """Return the folders in ``folder`` but hidden ones and those that archives of a Mac leave."""
     return [
@@ -170,19 +206,25 @@ def subfolders(folder: Path) -> list[Path]:
     ]
 
 
+def innermost(folder: Path) -> Path:
+    """Return the inner one of a doubled folder (``X/X``), otherwise the folder itself."""
+    for inner in subfolders(folder):
+        if inner.name.casefold() == folder.name.casefold():
+            return inner
+    return folder
+
+
 def _folders_below(root: Path, names: Sequence[str], levels: int = LEVELS) -> dict[str, Path]:
     wanted = {name.casefold(): name for name in names}
     found: dict[str, Path] = {}
-    level = [root]
-    for _ in range(levels):
-        level = [path for folder in level for path in subfolders(folder)]
+    for level in list(folders_by_level(root, levels))[1:]:
         here: dict[str, list[Path]] = {}
         for path in level:
             if path.name.casefold() in wanted:
                 here.setdefault(wanted[path.name.casefold()], []).append(path)
         for name, paths in here.items():
             if name not in found:
-                found[name] = _innermost(_only(name, paths, root))
+                found[name] = innermost(_only(name, paths, root))
     return found
 
 
@@ -195,10 +237,3 @@ def _only(name: str, paths: list[Path], root: Path) -> Path:
             mend="remove or rename all but one, or give the folder that holds the right one",
         )
     return paths[0]
-
-
-def _innermost(folder: Path) -> Path:
-    for inner in subfolders(folder):
-        if inner.name.casefold() == folder.name.casefold():
-            return inner
-    return folder
