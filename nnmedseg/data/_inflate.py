@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import imagecodecs
@@ -17,18 +19,21 @@ LARGEST_DEFLATE_RATIO = 1032
 ANY_WRAPPER = 47
 """zlib's number for "zlib or gzip, whichever the first bytes say"."""
 LARGEST_STEP = 2**20
+LARGEST_PIECE = 2**16
 
 
 def first_bytes(content: bytes, count: int, path: str | Path) -> bytes:
-    """Return at most the first ``count`` bytes of a gzip or zlib stream.
+    """Return the first ``count`` bytes of what gzip compressed, or fewer if it is not that long.
 
     Raises:
-        DataError: It is damaged.
+        DataError: It is damaged or ends before that.
     """
-    try:
-        return zlib.decompressobj(ANY_WRAPPER).decompress(content, count)
-    except zlib.error as error:
-        raise damaged(error, path) from error
+    found = b""
+    for step in _steps(content, count, path):
+        found += step
+        if len(found) >= count:
+            break
+    return found[:count]
 
 
 def inflate(content: bytes | memoryview, size: int, path: str | Path) -> np.ndarray:
@@ -55,28 +60,31 @@ def inflate(content: bytes | memoryview, size: int, path: str | Path) -> np.ndar
             return values
     except (RuntimeError, ValueError):
         pass  # several streams in one, padding or damage: the slow way tells them apart
-    _inflate_in_steps(content, values, path)
+    done = 0
+    for step in _steps(content, LARGEST_STEP, path):
+        kept = step[: max(0, size - done)]
+        values[done : done + len(kept)] = np.frombuffer(kept, np.uint8)
+        done += len(step)
+        if done > size + LARGEST_PADDING:
+            raise too_long(size, path)
+    check_length(done, size, path)
     return values
 
 
-def _inflate_in_steps(content: bytes | memoryview, values: np.ndarray, path: str | Path) -> None:
-    """Fill ``values`` from one stream or several, and read on to the last checksum."""
-    done = 0
-    rest: bytes | memoryview = content
-    while bytes(rest[:1]).strip(b"\0"):  # gzip allows zeros after the last stream
+def _steps(content: bytes | memoryview, largest: int, path: str | Path) -> Iterator[bytes]:
+    """Yield what one stream or several behind each other hold, and check their checksums."""
+    source = io.BytesIO(content)
+    piece = source.read(LARGEST_PIECE)
+    while piece.strip(b"\0"):  # gzip allows zeros after the last stream
         stream = zlib.decompressobj(ANY_WRAPPER)
         while not stream.eof:
+            piece = piece or source.read(LARGEST_PIECE)
             try:
-                step = stream.decompress(rest, LARGEST_STEP)
+                step = stream.decompress(piece, largest)
             except zlib.error as error:
                 raise damaged(error, path) from error
-            rest = stream.unconsumed_tail
-            kept = step[: max(0, len(values) - done)]
-            values[done : done + len(kept)] = np.frombuffer(kept, np.uint8)
-            done += len(step)
-            if done > len(values) + LARGEST_PADDING:
-                raise too_long(len(values), path)
-            if not (step or rest or stream.eof):
+            if not (step or piece or stream.eof):
                 raise damaged("the compressed data end too early", path)
-        rest = stream.unused_data
-    check_length(done, len(values), path)
+            piece = stream.unconsumed_tail
+            yield step
+        piece = stream.unused_data or source.read(LARGEST_PIECE)

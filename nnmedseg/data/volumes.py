@@ -176,6 +176,8 @@ def read_label_values(values: np.ndarray, path: str | Path) -> np.ndarray:
     Raises:
         DataError: There are fractional, negative, non-finite or absurdly large values.
     """
+    if values.dtype == np.float16:
+        values = values.astype(np.float32)  # holds no number as large as LARGEST_LABEL
     if values.dtype.kind == "f":
         with np.errstate(invalid="ignore"):
             labels = np.rint(values)
