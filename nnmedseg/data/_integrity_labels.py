@@ -26,15 +26,14 @@ def present_values(values: np.ndarray) -> np.ndarray:
 
 
 def whole_numbers(values: np.ndarray) -> np.ndarray | None:
-    """Return floating-point labels as integers, or ``None`` if not all of them are."""
+    """Return labels as integers (floating-point where they are huge), ``None`` for fractions."""
     if values.dtype.kind in "iub":
         return values
     # nnU-Net compares labels as 32 bit floats, exactly.
     single = values.astype(np.float32, copy=False)
-    if not np.isfinite(single).all() or np.abs(single).max(initial=0) >= 2**31:
+    if not np.isfinite(single).all() or not np.array_equal(single, np.rint(single)):
         return None
-    whole = single.astype(np.int32)
-    return whole if np.array_equal(whole, single) else None
+    return single.astype(np.int32) if np.abs(single).max(initial=0) < 2**31 else single
 
 
 def check_label(values: np.ndarray, description: Description) -> tuple[list[Finding], bool | None]:

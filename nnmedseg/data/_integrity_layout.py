@@ -12,6 +12,7 @@ from typing import Literal
 from nnmedseg.data import _integrity_description as description_file
 from nnmedseg.data._integrity_description import Description, take_likely_ending
 from nnmedseg.data._integrity_report import Problem, problem
+from nnmedseg.data._integrity_volumes import is_stack
 from nnmedseg.errors import list_some
 
 Part = Literal["train", "test"]
@@ -53,6 +54,10 @@ class Layout:
     cases: list[CaseFiles] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
+    def images(self) -> list[Path]:
+        """Return the image files of all cases; nnU-Net chooses its reader by the first."""
+        return [path for case in self.cases for path in case.images]
+
     def ids(self, part: Part) -> set[str]:
         """Return the ids of the cases of a part."""
         return {case.id for case in self.cases if case.part == part}
@@ -71,6 +76,8 @@ def find_layout(folder: Path, description: Description) -> Layout:
         if part == "test" and not (folder / FOLDERS[part][0]).is_dir():
             continue
         layout.cases += _cases_of_part(folder, part, description, layout.problems)
+    if description.may_be_stack and any(is_stack(path) for path in layout.images()[:1]):
+        description.content = "stack"
     layout.problems += _case_count(layout, description)
     for part in FOLDERS:
         layout.problems += _faults_of_ids(case for case in layout.cases if case.part == part)

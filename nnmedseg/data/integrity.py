@@ -21,7 +21,6 @@ from nnmedseg.data._integrity_description import Description, read_description
 from nnmedseg.data._integrity_layout import FOLDERS, CaseFiles, Layout, find_layout, name_of
 from nnmedseg.data._integrity_lists import check_conversion, check_splits
 from nnmedseg.data._integrity_report import ERRORS, WARNINGS, Problem, Report, in_order, problem
-from nnmedseg.data._integrity_volumes import is_stack
 from nnmedseg.data.duplicates import find_duplicates
 from nnmedseg.errors import NotFoundError
 from nnmedseg.progress import track
@@ -88,22 +87,13 @@ def _check_files(
     folder: Path, description: Description, layout: Layout, workers: int
 ) -> list[CaseFindings]:
     """Check the cases in threads; decoding releases the interpreter's lock."""
-    content = description.content
-    if content is None:
+    if description.content is None:
         return [CaseFindings() for _ in layout.cases]
-    if description.may_be_stack and any(is_stack(path) for path in _first_image(layout)):
-        content = "stack"
-    check = partial(
-        check_case, folder=folder, description=description, file_format=FORMATS[content]
-    )
+    file_format = FORMATS[description.content]
+    check = partial(check_case, folder=folder, description=description, file_format=file_format)
     with ThreadPoolExecutor(workers) as pool:
         found = pool.map(check, layout.cases)
         return list(track(found, f"Verifying {folder.name}", len(layout.cases)))
-
-
-def _first_image(layout: Layout) -> list[Path]:
-    """Return the image by which nnU-Net chooses its reader, if there is one."""
-    return [path for case in layout.cases for path in case.images][:1]
 
 
 def _no_foreground(cases: Sequence[CaseFiles], found: Sequence[CaseFindings]) -> Iterator[Problem]:
