@@ -109,23 +109,25 @@ class Appearance:
     Attributes:
         picture: Mean 0 and variance 1, float16 (some are kept at once), (1, 64, 64) of images and
             (16, 32, 32) of volumes.
+        is_fine: Whether the image has two pixels or more for each of the picture's, as volumes are
+            taken to have. If not, those who made it from a larger one have decided how the
+            picture's finest details look.
     """
 
     picture: np.ndarray
+    is_fine: bool
 
     @classmethod
     def of(cls, image: np.ndarray) -> Appearance:
         """Shrink an image (H, W) or (H, W, 3) or a volume (Z, Y, X)."""
         if image.ndim == 2 or is_colour(image):
-            values, depth, side = _grey(image)[None], 1, IMAGE_SIDE
+            small = _shrink(_grey(image)[None], (1, IMAGE_SIDE, IMAGE_SIDE))
+            is_fine = min(image.shape[:2]) >= 2 * IMAGE_SIDE
         else:
-            values, depth, side = _finite(image), VOLUME_DEPTH, VOLUME_SIDE
-        for axis, size in enumerate((depth, side, side)):
-            values = np.moveaxis(
-                np.tensordot(_low_pass(values.shape[axis], size), values, (1, axis)), 0, axis
-            )
-        values -= values.mean()
-        return cls((values / max(float(values.std()), 1e-20)).astype(np.float16))
+            small = _shrink(_finite(image), (VOLUME_DEPTH, VOLUME_SIDE, VOLUME_SIDE))
+            is_fine = True
+        small -= small.mean()
+        return cls((small / max(float(small.std()), 1e-20)).astype(np.float16), is_fine)
 
     def shows_same(self, other: Appearance, symmetry: int) -> bool:
         """Return whether ``other``, brought to an orientation, has the structure of this one.
@@ -137,12 +139,16 @@ class Appearance:
             return False
         mine = self.picture.astype(np.float32)
         others = orient(other.picture.astype(np.float32), symmetry)
+        if not (self.is_fine and other.is_fine):
+            half = (1, IMAGE_SIDE // 2, IMAGE_SIDE // 2)
+            mine, others = _shrink(mine, half), _shrink(others, half)
         # Volumes may also be stored from the other end.
         return _correlates(mine, others) or (len(mine) > 1 and _correlates(mine, others[::-1]))
 
 
 def _correlates(first: np.ndarray, second: np.ndarray) -> bool:
-    if float((first * second).mean()) < LEAST_CORRELATION:
+    norms = float(np.linalg.norm(first)) * float(np.linalg.norm(second))
+    if float(np.vdot(first, second)) < LEAST_CORRELATION * norms:
         return False
     blocks, others = _centred_blocks(first), _centred_blocks(second)
     covariance = (blocks * others).mean(axis=1) + NOISE_VARIANCE
@@ -197,6 +203,7 @@ def _cosines(length: int, count: int, step: int = 1) -> np.ndarray:
 
 
 def _shrink(values: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Bring (Z, Y, X) to another shape without aliasing."""
     for axis in (2, 1, 0):
         matrix = _low_pass(values.shape[axis], shape[axis])
         values = np.moveaxis(np.tensordot(matrix, values, (1, axis)), 0, axis)

@@ -142,11 +142,9 @@ def _description(folder: Path) -> Mapping[str, Any]:
         description = read_json(path)
     except FileNotFoundError as error:
         raise NotFoundError(
-            "the raw data set has no dataset.json"
-            if folder.is_dir()
-            else "there is no such folder",
-            where=path if folder.is_dir() else folder,
-            mend="convert the data set again; the images themselves are compared",
+            "there is no dataset.json of the raw data set",
+            where=path,
+            mend="convert the data set again: its images are compared, not preprocessed ones",
         ) from error
     except (OSError, ValueError) as error:
         raise DataError(f"the file cannot be read: {error}", where=path) from error
