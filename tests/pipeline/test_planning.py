@@ -1,12 +1,13 @@
 """From a converted data set to plans and preprocessed arrays."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 import nnmedseg
-from nnmedseg.errors import UserError
+from nnmedseg.errors import DataError, UserError
 from nnmedseg.files import read_json, write_json
 from nnmedseg.planners.fingerprint import FastFingerprintExtractor
 
@@ -126,6 +127,43 @@ def test_a_changed_split_is_refused(fresh):
     write_json(splits[::-1], fresh.dataset / "splits_final.json")
     with pytest.raises(UserError, match="split"):
         nnmedseg.plan_and_preprocess(2, folders=fresh.folders)
+
+
+def test_what_is_wrong_with_the_raw_data_is_listed_before_anything_is_written(fresh):
+    shutil.rmtree(fresh.preprocessed)
+    images = sorted((fresh.dataset / "imagesTr").iterdir())[:2]
+    for image in images:
+        image.write_bytes(image.read_bytes()[:-20])
+    with pytest.raises(DataError) as error_info:
+        nnmedseg.plan_and_preprocess(2, working_size=WORKING_SIZE, folders=fresh.folders)
+    assert all(f"imagesTr/{image.name}" in str(error_info.value) for image in images)
+    assert "nnmedseg_verify -d 2" in str(error_info.value)
+    assert not fresh.preprocessed.exists()
+
+
+def test_of_many_errors_the_first_thirty_are_listed(fresh):
+    for number in range(40):
+        (fresh.dataset / "imagesTr" / f"more_{number:02d}_0000.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"and \d+ more") as error_info:
+        nnmedseg.plan_and_preprocess(2, working_size=WORKING_SIZE, folders=fresh.folders)
+    assert len([line for line in str(error_info.value).splitlines() if line[:4] == "    "]) == 31
+
+
+def test_the_raw_data_are_verified_again_only_when_they_have_changed(fresh, caplog):
+    def plan() -> str:
+        caplog.clear()
+        with caplog.at_level("INFO", logger="nnmedseg"):
+            nnmedseg.plan_and_preprocess(
+                2, trainers=["nnUNetTrainer"], working_size=WORKING_SIZE, folders=fresh.folders
+            )
+        return caplog.text
+
+    plan()
+    assert "Verifying" not in plan()
+    (fresh.dataset / "imagesTr" / "notes.txt").write_text("")
+    changed = plan()
+    assert "Verifying" in changed
+    assert "Warning: imagesTr/notes.txt" in changed
 
 
 def test_preprocessed_arrays_equal_nnunets(fresh):
