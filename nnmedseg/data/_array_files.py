@@ -7,7 +7,7 @@ import math
 import zipfile
 import zlib
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO
 
 import h5py
 import numpy as np
@@ -41,10 +41,12 @@ def read_array(content: bytes | str | Path, key: str, path: str | Path) -> np.nd
         DataError: The file is damaged, or has no such array of numbers, or one that is too large.
     """
     try:
-        with (
-            io.BytesIO(content) if isinstance(content, bytes) else Path(content).open("rb") as file
-        ):
-            return _read_array_of_file(file, key)
+        if _first_bytes(content) == HDF5_SIGNATURE:
+            with _open_hdf5(content) as arrays:
+                return _read_dataset(arrays, key)
+        source = io.BytesIO(content) if isinstance(content, bytes) else content
+        with zipfile.ZipFile(source) as archive:
+            return _read_member(archive, key)
     except DataError as error:
         raise DataError(error.what, where=path, mend=error.mend) from error
     except OSError as error:  # HDF5's errors have no number
@@ -56,19 +58,30 @@ def read_array(content: bytes | str | Path, key: str, path: str | Path) -> np.nd
         raise _damaged(error, path) from error
 
 
-def _read_array_of_file(file: BinaryIO, key: str) -> np.ndarray:
-    signature = file.read(len(HDF5_SIGNATURE))
-    file.seek(0)
-    if signature == HDF5_SIGNATURE:
-        with h5py.File(file, "r") as arrays:
-            return _read_dataset(arrays, key)
-    if signature.startswith(ZIP_SIGNATURE):
-        with zipfile.ZipFile(file) as archive:
-            return _read_member(archive, key)
-    raise DataError(
-        "this is not a .npz or HDF5 file" if signature else "the file is empty",
-        mend="copy or download it again",
-    )
+def _first_bytes(content: bytes | str | Path) -> bytes:
+    """Return the first bytes, which tell the format, if it is one of the two."""
+    count = len(HDF5_SIGNATURE)
+    if isinstance(content, bytes):
+        start = content[:count]
+    else:
+        with Path(content).open("rb") as file:
+            start = file.read(count)
+    if start != HDF5_SIGNATURE and not start.startswith(ZIP_SIGNATURE):
+        raise DataError(
+            "this is not a .npz or HDF5 file" if start else "the file is empty",
+            mend="copy or download it again",
+        )
+    return start
+
+
+def _open_hdf5(content: bytes | str | Path) -> h5py.File:
+    if not isinstance(content, bytes):
+        return h5py.File(content, "r")
+    # Not from a Python file object: of a truncated one HDF5 reads memory that nothing was put in.
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_fapl_core(backing_store=False)
+    access.set_file_image(content)
+    return h5py.File(h5py.h5f.open(b"in memory", h5py.h5f.ACC_RDONLY, access))
 
 
 def _read_member(archive: zipfile.ZipFile, key: str) -> np.ndarray:
@@ -100,17 +113,16 @@ def _read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
 
 
 def _read_dataset(arrays: h5py.File, key: str) -> np.ndarray:
+    if isinstance(arrays.get(key, getlink=True), h5py.ExternalLink):
+        raise _in_another_file(key)
     dataset = arrays.get(key)
     if dataset is None:
         raise _no_such_array(key, list(arrays))
     if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
         raise DataError(f"{key!r} is not an array", mend=f"arrays there: {list_some(list(arrays))}")
     _refuse(key, dataset.shape, dataset.dtype)
-    if dataset.is_virtual or dataset.external or dataset.file.id != arrays.id:
-        raise DataError(
-            f"the values of {key!r} are in another file",
-            mend="copy the values into this file (h5repack, h5copy)",
-        )
+    if dataset.is_virtual or dataset.external:
+        raise _in_another_file(key)
     stored = dataset.id.get_storage_size()
     if dataset.nbytes > max(HARMLESS_BYTES, LARGEST_DEFLATE_RATIO * stored):
         raise DataError(
@@ -139,6 +151,13 @@ def _no_such_array(key: str, present: list[str]) -> DataError:
     return DataError(
         f"there is no array {key!r} in the file, only {list_some(present) or 'none at all'}",
         mend="check that the file is of the release that the converter reads",
+    )
+
+
+def _in_another_file(key: str) -> DataError:
+    return DataError(
+        f"the values of {key!r} are in another file",
+        mend="copy the values into this file (h5copy does it)",
     )
 
 
