@@ -206,18 +206,18 @@ def _grid_of(header: Nifti1Header, path: str | Path) -> Grid:
         alone[field] = header[field]
     reader = SimpleITK.ImageFileReader()
     reader.SetImageIO("NiftiImageIO")
+    with tempfile.NamedTemporaryFile(suffix=".nii", delete=False) as file:
+        file.write(alone.binaryblock + bytes(8))
     warns = SimpleITK.ProcessObject.GetGlobalWarningDisplay()
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
     try:
-        with tempfile.TemporaryDirectory(prefix="nnmedseg-") as folder:
-            copy = Path(folder, "header.nii")
-            copy.write_bytes(alone.binaryblock + bytes(8))
-            reader.SetFileName(str(copy))
-            reader.ReadImageInformation()
+        reader.SetFileName(file.name)
+        reader.ReadImageInformation()
     except RuntimeError as error:
         raise sheared(path) from error
     finally:
         SimpleITK.ProcessObject.SetGlobalWarningDisplay(warns)
+        Path(file.name).unlink()
     return Grid(
         np.array(reader.GetSpacing()),
         np.array(reader.GetOrigin()),
