@@ -26,8 +26,6 @@ class Protocol:
             drawn for a part that these fill. Parts of the release that are neither are left out.
         shuffled: Whether the pool is shuffled; otherwise it is cut in the order of the ids.
         begins: How the ids of the pool begin; other cases are left out.
-        listed: Numbers at the ends of the ids, by part; other cases are left out. Takes the place
-            of ``sizes``, ``pool`` and ``keeps``.
         warnings: What leaks, what is reported on the data that chose the model, and what cannot be
             redone, one sentence each.
     """
@@ -40,7 +38,6 @@ class Protocol:
     keeps: Mapping[Part, Part] = field(default_factory=dict)
     shuffled: bool = True
     begins: tuple[str, ...] = ("",)
-    listed: Mapping[Part, tuple[int, ...]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
 
@@ -169,8 +166,12 @@ _KVASIR_SESSILE = (
         paper="ConDSeg",
         what="156 / 20 / 20 of the 196 images, shuffled",
         sizes=(156, 20, 20),
-        pool=PARTS,
-        warnings=(DRAWN_ANEW, _SEVERAL_OF_ONE_POLYP),
+        keeps=_OFFICIAL,
+        warnings=(
+            "The paper does not publish its list: lists in the download are used as they are, and "
+            "without them the parts are drawn from a fixed seed.",
+            _SEVERAL_OF_ONE_POLYP,
+        ),
     ),
 )
 
@@ -246,12 +247,12 @@ _RECTAL_CANCER = (
         paper="HeteroMedSeg",
         what="688 / 86 / 86 of the 860 slices with tumour; the test slices by the published list",
         sizes=(688, 86, 86),
-        keeps={"test": "test"},
+        keeps=_OFFICIAL,
         warnings=(
             "The division is by slice: all 59 patients of the published test slices have slices in "
             "training too, so results are optimistic.",
-            "The validation slices are drawn here from a fixed seed: the paper's depend on the "
-            "version of a library.",
+            "The published list has no validation slices; the paper's depend on the version of a "
+            "library, here they are drawn from a fixed seed.",
             "The paper keeps only slices with tumour; so must the images that are converted.",
         ),
     ),
@@ -263,15 +264,25 @@ _RECTAL_CANCER = (
     ),
 )
 
+_CHASE_DB1 = (
+    Protocol(
+        name="first-20",
+        paper="Common use",
+        what="the first 20 / last 8 of the 28 images in the order of their names, no validation "
+        "images",
+        sizes=(20, 0, 8),
+        pool=PARTS,
+        shuffled=False,
+        warnings=("There is no validation part: choose by the folds of the training part.",),
+    ),
+)
+
 _SYNAPSE = (
     Protocol(
         name="heteromedseg",
         paper="HeteroMedSeg",
         what="18 / 12 of the 30 volumes, as in TransUNet, no validation volumes",
-        listed={
-            "train": (5, 6, 7, 9, 10, 21, 23, 24, 26, 27, 28, 30, 31, 33, 34, 37, 39, 40),
-            "test": (1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38),
-        },
+        keeps={"test": "test"},
         warnings=(
             "The paper has no validation part, so nothing but the test part can have chosen its "
             "checkpoint. Here choose by the folds of the training part.",
@@ -306,5 +317,6 @@ PROTOCOLS: Mapping[str, tuple[Protocol, ...]] = {
     "GlaS": _GLAS,
     "RectalCancer": _RECTAL_CANCER,
     "PolypBenchmark": _POLYP_BENCHMARK,
+    "CHASE_DB1": _CHASE_DB1,
 }
 """By the converter's name."""

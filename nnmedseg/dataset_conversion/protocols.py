@@ -10,7 +10,6 @@ by.
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -75,16 +74,13 @@ def apply_protocol(
         DataError: There are fewer cases than parts to draw.
     """
     notes: list[str] = []
-    if protocol.listed:
-        parts = _listed(cases, protocol, notes)
-    else:
-        kept = {case.id: protocol.keeps[case.part] for case in cases if case.part in protocol.keeps}
-        pool = [
-            case.id
-            for case in cases
-            if case.part in protocol.pool and case.id.startswith(protocol.begins)
-        ]
-        parts = kept | _divide(pool, protocol, set(kept.values()), seed, notes)
+    kept = {case.id: protocol.keeps[case.part] for case in cases if case.part in protocol.keeps}
+    pool = [
+        case.id
+        for case in cases
+        if case.part in protocol.pool and case.id.startswith(protocol.begins)
+    ]
+    parts = kept | _divide(pool, protocol, set(kept.values()), seed, notes)
     used = [replace(case, part=parts[case.id]) for case in cases if case.id in parts]
     left_out = [case for case in cases if case.id not in parts]
     divided = divided_groups(used)
@@ -105,18 +101,6 @@ def divided_groups(cases: Sequence[Case]) -> list[str]:
     return sorted(group for group, found in parts.items() if len(found) > 1)
 
 
-def _listed(cases: Sequence[Case], protocol: Protocol, notes: list[str]) -> dict[str, Part]:
-    part_of = {number: part for part, numbers in protocol.listed.items() for number in numbers}
-    parts: dict[str, Part] = {}
-    for case in cases:
-        number = re.search(r"\d+$", case.id)
-        if number is not None and int(number[0]) in part_of:
-            parts[case.id] = part_of[int(number[0])]
-    if len(parts) != len(part_of):
-        notes.append(f"{protocol.paper} lists {len(part_of)} cases, here are {len(parts)} of them")
-    return parts
-
-
 def _divide(
     pool: Sequence[str], protocol: Protocol, filled: set[Part], seed: int, notes: list[str]
 ) -> dict[str, Part]:
@@ -132,7 +116,7 @@ def _divide(
     }
     if missing:
         notes.append(
-            f"The release's lists are not here: {' and '.join(missing)} cases are drawn instead"
+            f"The download does not say which cases are for {' and '.join(missing)}: they are drawn"
         )
     counts = _in_proportion(len(pool), sizes, protocol.name)
     if counts != sizes and len(sizes) > 1:

@@ -16,6 +16,7 @@ from nnmedseg.dataset_conversion.protocols import (
     find_protocol,
     list_protocols,
 )
+from nnmedseg.dataset_conversion.registry import list_converters
 from nnmedseg.errors import DataError, NotFoundError
 
 ALL = [
@@ -41,6 +42,9 @@ RELEASES = [
     ("Kvasir-SEG", "condseg", (880, 120, 0), (880, 0, 120)),
     ("Kvasir-SEG", "condseg", (1000, 0, 0), (880, 0, 120)),
     ("Kvasir-Sessile", "condseg", (196, 0, 0), (156, 20, 20)),
+    ("Kvasir-Sessile", "condseg", (156, 20, 20), (156, 20, 20)),
+    ("Synapse", "heteromedseg", (18, 0, 12), (18, 0, 12)),
+    ("CHASE_DB1", "first-20", (28, 0, 0), (20, 0, 8)),
     ("CVC-ClinicDB", "heteromedseg", (612, 0, 0), (489, 62, 61)),
     ("GlaS", "condseg", (85, 0, 80), (85, 0, 80)),
     ("GlaS", "by-patient", (85, 0, 80), (165, 0, 0)),
@@ -85,8 +89,7 @@ def test_the_whole_release_is_divided_as_the_paper_has_it(dataset, name, release
 @pytest.mark.parametrize(("dataset", "protocol"), ALL)
 def test_every_protocol_says_its_counts(dataset, protocol):
     drawn = [str(size) for size in protocol.sizes or () if size]
-    listed = [str(len(numbers)) for numbers in protocol.listed.values()]
-    assert all(count in protocol.what for count in drawn + listed)
+    assert all(count in protocol.what for count in drawn)
 
 
 @pytest.mark.parametrize(("dataset", "protocol"), ALL)
@@ -108,6 +111,10 @@ def test_protocols_without_validation_images_say_what_to_choose_by(
 def test_names_are_found_and_unique(dataset, protocol):
     assert find_protocol(dataset, protocol.name.upper()) is protocol
     assert [other.name for other in list_protocols(dataset)].count(protocol.name) == 1
+
+
+def test_protocols_are_of_data_sets_that_can_be_converted():
+    assert set(PROTOCOLS) <= {converter.name for converter in list_converters()}
 
 
 def test_the_draw_does_not_depend_on_the_order_of_the_cases():
@@ -152,7 +159,7 @@ def test_official_lists_are_taken_where_they_are():
 
 def test_a_draw_in_the_place_of_official_lists_is_said():
     _, _, notes = applied("Kvasir-SEG", "condseg", cases(1000))
-    assert notes == ["The release's lists are not here: test cases are drawn instead"]
+    assert notes == ["The download does not say which cases are for test: they are drawn"]
 
 
 def test_published_test_slices_stay_and_validation_is_drawn_from_the_others():
@@ -172,22 +179,6 @@ def test_busi_is_divided_without_the_normal_images(name):
     used, left_out, _ = applied("BUSI", name, busi(normal=133))
     assert counts(used) == (518, 0, 129)
     assert {case.id.split("_")[0] for case in left_out} == {"normal"}
-
-
-@pytest.mark.parametrize("name", ["case{:04d}", "img{:04d}"], ids=["TransUNet", "BTCV"])
-def test_synapse_volumes_are_divided_by_their_numbers(name):
-    numbers = [*range(1, 11), *range(21, 41), *range(61, 81)]
-    given = [Case(name.format(number), ()) for number in numbers]
-    used, left_out, notes = applied("Synapse", "heteromedseg", given)
-    assert counts(used) == (18, 0, 12)
-    assert name.format(38) in {case.id for case in used if case.part == "test"}
-    assert [case.id for case in left_out] == [name.format(number) for number in range(61, 81)]
-    assert notes == []
-
-
-def test_missing_volumes_are_said():
-    _, _, notes = applied("Synapse", "heteromedseg", cases(3))
-    assert notes == ["HeteroMedSeg lists 30 cases, here are 2 of them"]
 
 
 @pytest.mark.parametrize("total", [3, 4, 13, 100, 2593, 5188])
@@ -231,6 +222,20 @@ def test_a_divided_patient_is_named():
     given = [replace(case, group="patient 7") for case in cases(200)]
     _, _, notes = applied("PH2", "rosper", given)
     assert any("patient 7" in note for note in notes)
+
+
+def test_the_eyes_of_a_child_are_in_one_part():
+    given = [
+        Case(f"Image_{child:02d}{eye}", (), group=f"child_{child:02d}")
+        for child in range(1, 15)
+        for eye in "LR"
+    ]
+    used, _, notes = applied("CHASE_DB1", "first-20", given)
+    assert divided_groups(used) == []
+    assert {case.group for case in used if case.part == "test"} == {
+        f"child_{child}" for child in range(11, 15)
+    }
+    assert notes == []
 
 
 def test_groups_in_one_part_are_not_divided():
