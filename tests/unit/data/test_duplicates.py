@@ -13,6 +13,7 @@ from PIL import Image
 from nnmedseg.data import _hash_search
 from nnmedseg.data._appearance import (
     SYMMETRIES,
+    Appearance,
     hash_signs,
     orient,
     orient_signs,
@@ -153,6 +154,24 @@ def test_nearly_black_images_are_not_near():
     for number, image in enumerate(stray):
         image[40 * number + 3, 70 * number + 9] = 255
     assert kinds(*stray) == []
+    assert all(signature(image).perceptual == "" for image in stray)
+
+
+def test_images_without_structure_do_not_disturb_the_others(photo):
+    entries = [entry("black", np.zeros((64, 64), np.uint8)), entry("photo", photo)]
+    entries += [
+        entry("grey", np.full((9, 9), 99, np.uint8)),
+        entry("small", resized(photo, 99, 99)),
+    ]
+    assert find_duplicates(entries) == [Duplicates("photo", "small", "near")]
+
+
+def test_smooth_pictures_are_compared_as_a_whole():
+    """Within the blocks of a smooth picture there is little to compare."""
+    rows, columns = np.mgrid[:200, :200].astype(np.float32)
+    sideways, aslant = Appearance.of(columns), Appearance.of(columns + rows / np.sqrt(3))
+    assert sideways.shows_same(Appearance.of(columns * 0.5 + 20), symmetry=0)
+    assert not sideways.shows_same(aslant, symmetry=0)
 
 
 def test_grey_and_its_rgb_copy_have_the_same_pixels():

@@ -119,12 +119,12 @@ def test_each_of_several_copies_is_named(folders):
 
 
 def test_of_one_data_set_the_parts_are_compared(folders):
-    train = [("a", photo(0)), ("b", photo(0)), ("c", photo(1))]
+    train = [("a", photo(0)), ("b", photo(0)), ("c", photo(1)), ("small", small(0))]
     make(folders, "Dataset001_A", train, [("d", photo(1)), ("e", photo(2))])
     report = check_overlap([1], folders=folders)
     assert pairs(report) == [("exact", "train", "c", "test", "d")]
     first, second = report.meaning()
-    assert first == "Dataset001_A: 1 of 2 test images are training images too (1 of 3)."
+    assert first == "Dataset001_A: 1 of 2 test images are training images too (1 of 4)."
     assert "has seen these test images" in second
 
 
