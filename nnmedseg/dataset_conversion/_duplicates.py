@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from nnmedseg.data.duplicates import Duplicates, Entry, Signature, find_duplicates
+from nnmedseg.data.duplicates import Duplicates, Entry, Signature, find_duplicates, groups_of
 from nnmedseg.data.images import read_image
+from nnmedseg.data.splits import joined_with
 from nnmedseg.dataset_conversion._case_files import IMAGES_FOLDER, Record
 from nnmedseg.dataset_conversion.base import DatasetConverter
 
@@ -31,13 +32,8 @@ def duplicates_among(
 
 def leaking_cases(records: Sequence[Record], pairs: Sequence[Duplicates]) -> list[str]:
     """Return the ids of training and validation cases whose image is also a test image."""
-    parts = {record["id"]: record["part"] for record in records}
-    leaking = set()
-    for pair in pairs:
-        for case, other in ((pair.first, pair.second), (pair.second, pair.first)):
-            if parts[case] != "test" and parts[other] == "test":
-                leaking.add(case)
-    return sorted(leaking)
+    test = {record["id"] for record in records if record["part"] == "test"}
+    return sorted(joined_with(test, groups_of(pairs)) - test)
 
 
 def describe(records: Sequence[Record], pairs: Sequence[Duplicates]) -> list[dict[str, Any]]:

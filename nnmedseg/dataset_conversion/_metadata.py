@@ -17,7 +17,7 @@ from nnmedseg.dataset_conversion import _duplicates
 from nnmedseg.dataset_conversion._case_files import Record
 from nnmedseg.dataset_conversion.base import DatasetConverter
 from nnmedseg.dataset_conversion.protocols import Protocol
-from nnmedseg.errors import list_some
+from nnmedseg.errors import DataError, list_some
 from nnmedseg.files import write_json
 
 logger = logging.getLogger(__name__)
@@ -129,21 +129,24 @@ def _make_splits(conversion: Conversion) -> list[splits.Split]:
     groups = {record["id"]: record["group"] for record in records if record["group"] is not None}
     sizes = {record["id"]: record.get("foreground_share", 0.0) for record in records}
     together = groups_of(conversion.duplicates)
-    folds = splits.cross_validation(train, groups, sizes, together)
-    if len(folds) < splits.FOLDS:
-        logger.warning(
-            "Only %d folds: five need at least five training cases (or groups), here are %d cases",
-            len(folds),
-            len(train),
-        )
-    if not validation:
+    try:
+        folds = splits.cross_validation(train, groups, sizes, together)
+    except DataError as error:
+        logger.warning("No folds: %s. Train with -f all.", error.what)
+        return []
+    if len(folds) == splits.FOLDS:
+        if validation:
+            return splits.with_official_split(folds, train, validation, together)
         return folds
-    if len(folds) < splits.FOLDS:
-        logger.warning("The official validation part is no fold of its own for the same reason")
-        return folds
-    held_out = set(validation)
-    copies = {case for same in together if held_out & set(same) for case in same}
-    return splits.with_official_split(folds, sorted(set(train) - copies), validation)
+    logger.warning(
+        "Only %d folds: five need at least five training cases (or groups), here are %d cases%s",
+        len(folds),
+        len(train),
+        ". The official validation part is no fold of its own for the same reason"
+        if validation
+        else "",
+    )
+    return folds
 
 
 def _dataset_json(conversion: Conversion) -> dict[str, object]:

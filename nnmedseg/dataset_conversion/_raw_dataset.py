@@ -57,11 +57,12 @@ def convert(
     converter = find_converter(name, options)
     protocol = None if split in (None, OFFICIAL) else find_protocol(converter.name, str(split))
     root = _download_folder(converter, source)
-    final = folders.raw / f"Dataset{_number(converter, dataset_id):03d}_{converter.dataset_name}"
+    number = _number(converter, dataset_id)
+    checked = _find_and_check(converter, root, protocol)  # which may name the data set
+    root = _folder_of_all(checked, root)
+    final = folders.raw / f"Dataset{number:03d}_{converter.dataset_name}"
     refuse_taken_number(final.name, folders)
     with locked(final):
-        checked = _find_and_check(converter, root, protocol)
-        root = _folder_of_all(checked, root)
         settings = _settings(converter, protocol, allow_leaks)
         if final.exists() and not overwrite:
             refuse_other_data(final, converter, checked, root, settings)

@@ -84,7 +84,7 @@ class MedSegTrainer(nnUNetTrainer):
         """Return the ids of the training and the validation cases of this fold.
 
         Fold ``all`` leaves out what no fold of the split has: training images that are test images
-        too.
+        too. Where too few cases are there for any fold, it has all of them.
         """
         train, validation = super().do_split()
         splits_file = Path(self.preprocessed_dataset_folder_base) / SPLITS_FILE
@@ -93,11 +93,12 @@ class MedSegTrainer(nnUNetTrainer):
         folds = read_json(splits_file)
         divided = {case for fold in folds for part in fold.values() for case in part}
         left_out = sorted(set(train) - divided)
-        if left_out:
-            self.print_to_log_file(
-                f"Left out, being in no fold of {splits_file}: {len(left_out)} case(s), "
-                f"{list_some(left_out)}"
-            )
+        if not folds or not left_out:
+            return train, validation
+        self.print_to_log_file(
+            f"Left out, being in no fold of {splits_file}: {len(left_out)} case(s), "
+            f"{list_some(left_out)}"
+        )
         used = [case for case in train if case in divided]
         return used, used
 
