@@ -41,10 +41,11 @@ DTYPES = {
 }  # fmt: skip
 """NIfTI's numbers for the types that are read."""
 
-GRID_FIELDS = (
-    "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d",
-    "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z", "xyzt_units",
-)  # fmt: skip
+TRANSFORMS = {
+    "qform_code": ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+    "sform_code": ("srow_x", "srow_y", "srow_z"),
+}
+"""The fields of a header's two transforms; a code of 0 says that there is none."""
 
 
 @dataclass(frozen=True)
@@ -186,24 +187,30 @@ def _scaled(values: np.ndarray, header: Nifti1Header) -> np.ndarray:
     scaled = np.empty(values.shape, np.float32)
     for channel, target in zip(values, scaled, strict=True):
         for stored, plane in zip(channel, target, strict=True):  # float64 only plane by plane
-            plane[...] = stored * slope + offset
+            with np.errstate(over="ignore"):  # infinite values are for the caller to count
+                plane[...] = stored * slope + offset
     return scaled
 
 
 def _grid_of(header: Nifti1Header, path: str | Path) -> Grid:
-    """Return the grid as SimpleITK reads it."""
+    """Return the grid as SimpleITK reads it; with a spacing that it must not have, only that."""
     spacing = np.array(header["pixdim"][1:4], np.float64)
     if header["dim"][0] == 2:
         spacing[2] = 1.0  # a single slice has none, whatever is written there
-    if not (np.isfinite(spacing).all() and spacing.min() > 0):
+    if not (spacing.min() > 0 and spacing.max() < np.finfo(np.float32).max):
         return Grid(spacing, np.zeros(3), np.eye(3))
     alone = Nifti1Header(endianness="<")
     alone.set_data_shape((1, 1, 1))
     alone.set_data_dtype(np.uint8)
     alone["magic"], alone["vox_offset"] = alone.single_magic, alone.single_vox_offset
-    alone["pixdim"][:4] = header["pixdim"][0], *spacing
-    for field in GRID_FIELDS:
-        alone[field] = header[field]
+    alone["pixdim"][:4] = -1 if header["pixdim"][0] < 0 else 1, *spacing
+    alone["xyzt_units"] = header["xyzt_units"]
+    for code, fields in TRANSFORMS.items():
+        alone[code] = header[code]
+        for field in fields if header[code] > 0 else ():
+            if not (np.abs(header[field]) < np.finfo(np.float32).max).all():
+                raise damaged(f"{field} in its header is {header[field]}", path)
+            alone[field] = header[field]
     reader = SimpleITK.ImageFileReader()
     reader.SetImageIO("NiftiImageIO")
     with tempfile.NamedTemporaryFile(suffix=".nii", delete=False) as file:

@@ -133,9 +133,10 @@ def _file_beside(name: str, path: str | Path) -> bytes:
         )
     try:
         return (Path(path).parent / relative).read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: the name is none
+        reason = getattr(error, "strerror", None) or error
         raise DataError(
-            f"the file with the voxels, {name}, cannot be read: {error.strerror}",
+            f"the file with the voxels, {name}, cannot be read: {reason}",
             where=path,
             mend="put it beside the header; the header alone is no volume",
         ) from error

@@ -138,6 +138,18 @@ def test_spacing_that_is_not_positive_is_refused(spacing, nifti, tmp_path):
     assert "spacing must be positive" in refusal_of(nifti, tmp_path / "volume.nii")
 
 
+@pytest.mark.parametrize("image_class", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+@pytest.mark.parametrize("field", ["qoffset_x", "quatern_b", "srow_y"])
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_a_position_that_is_not_a_number_is_refused(value, field, image_class, tmp_path):
+    image = image_class(VALUES.T, np.eye(4))
+    image.set_qform(np.eye(4), 1)
+    image.header[field] = value
+    image.header["vox_offset"] = image.header.single_vox_offset
+    content = image.header.binaryblock + bytes(4) + VALUES.tobytes()
+    assert f"{field} in its header" in refusal_of(content, tmp_path / "volume.nii")
+
+
 @pytest.mark.parametrize("offset", [0, 100, 352.5, np.nan, 1e30, -352])
 def test_voxels_cannot_start_anywhere(offset, nifti, tmp_path):
     nifti[NIFTI_VOX_OFFSET : NIFTI_VOX_OFFSET + 4] = np.array([offset], "<f4").tobytes()
@@ -222,6 +234,12 @@ def test_impossible_sizes_in_text_headers_are_refused(ending, sizes, text, tmp_p
     content = path.read_bytes()
     assert b" 6 5 4\n" in content
     assert text in refusal_of(content.replace(b" 6 5 4\n", f" {sizes}\n".encode()), path)
+
+
+def test_a_name_of_a_file_that_cannot_be_one_is_refused(tmp_path):
+    path = written(".mhd", tmp_path)
+    content = path.read_bytes().replace(b"volume.raw", b"vol\0ume.raw")
+    assert "cannot be read" in refusal_of(content, path)
 
 
 @pytest.mark.parametrize("name", ["../volume.raw", "/etc/passwd", "sub/../../volume.raw"])
