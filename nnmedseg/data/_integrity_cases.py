@@ -50,7 +50,7 @@ def check_case(
     channels = [check.image(path) for path in case.images]
     counts = [count for count in channels if count is not None]
     if counts and len(counts) == len(channels):
-        check.report(case.images[0], *_findings_of_channels(counts, description))
+        check.report(case.images[0], *_findings_of_channels(counts, description, file_format))
     if case.label is not None:
         check.label(case.label, description)
     return check.found
@@ -108,14 +108,20 @@ def _findings_of_image(values: np.ndarray) -> list[Finding]:
     return []
 
 
-def _findings_of_channels(channels: list[int], description: Description) -> list[Finding]:
+def _findings_of_channels(
+    channels: list[int], description: Description, file_format: FileFormat
+) -> list[Finding]:
     found, expected = sum(channels), description.channels
-    if expected in (None, found):
+    if expected is None or found == expected:
         return []
-    reasons = {(1, 4): " (RGB with alpha: drop alpha)", (1, 1): " (it is grey)"}
-    reason = reasons.get((len(channels), found), "")
-    files = f" in {len(channels)} files" if len(channels) > 1 else ""
-    what = f"the image has {found} channels{files}{reason}, dataset.json names {expected}"
+    reason = ""
+    if channels == [4]:
+        reason = ": save it without alpha"
+    elif found < expected and found == len(channels):
+        reason = f": the file of channel _{found:04d} is missing"
+        if file_format is NATURAL_IMAGES:
+            reason += ", or the image should be in colours"
+    what = f"the image has {found} channel(s) where dataset.json names {expected}{reason}"
     return [("channel-count", what)]
 
 

@@ -78,7 +78,7 @@ def _findings_of_values(present: set[int], labels: frozenset[int] | None) -> Ite
     if labels is None or not unknown:
         return
     named = list_some(sorted(labels), 20)
-    if unknown == [255] and present <= {0, 255}:
+    if present <= {0, 255}:
         yield (
             "black-white-mask",
             f"this is a 0/255 mask: its foreground is 255, where dataset.json names the labels "

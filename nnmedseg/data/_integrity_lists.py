@@ -25,7 +25,8 @@ def check_splits(folder: Path, layout: Layout) -> Iterator[Problem]:
     try:
         folds = _folds(read_json(path))
     except (OSError, ValueError) as error:
-        yield problem("bad-split", SPLITS_FILE, str(error))
+        what = f"it does not list the folds: {error}"
+        yield problem("bad-split", SPLITS_FILE, what)
         return
     known, used = layout.ids("train"), set()
     for number, (train, validation) in enumerate(folds):
@@ -70,7 +71,11 @@ def check_conversion(folder: Path, layout: Layout, ending: str | None) -> Iterat
     try:
         records = [(str(case["id"]), PARTS[case["part"]]) for case in read_json(path)["cases"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        yield problem("bad-conversion", CONVERSION_FILE, f"it lists no cases: {error}")
+        yield problem(
+            "bad-conversion",
+            CONVERSION_FILE,
+            f"it does not list its cases with id and part ({error!r})",
+        )
         return
     for part, (images_folder, _) in FOLDERS.items():
         converted = {case_id for case_id, its_part in records if its_part == part}

@@ -10,7 +10,6 @@ import nibabel
 import numpy as np
 import tifffile
 
-from nnmedseg.data._file_checks import AbsurdSizeError
 from nnmedseg.data._integrity_contents import Contents, FileFormat, Finding
 from nnmedseg.data._integrity_report import UnusableFileError
 from nnmedseg.data.volumes import (
@@ -41,8 +40,6 @@ def read_volume(path: Path) -> Contents:
     _check_first_bytes(path)
     try:
         channels = read_channels(path)
-    except AbsurdSizeError as error:
-        raise UnusableFileError("absurd-size", error.what) from error
     except DataError as error:
         raise UnusableFileError("damaged", error.what) from error
     if len(channels) != 1:

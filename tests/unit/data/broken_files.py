@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 import struct
 import zlib
+from pathlib import Path
 
 import imagecodecs
 import nibabel
@@ -103,6 +105,28 @@ def _(folder):
         content += struct.pack(">I", len(data)) + kind + data
         content += struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
     (folder / LABEL).write_bytes(content)
+
+
+def claim(path: Path, size: tuple[int, int, int]) -> None:
+    """Replace the size in the header of a compressed NIfTI file."""
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    content[42:48] = struct.pack("<3h", *size)
+    path.write_bytes(gzip.compress(bytes(content)))
+
+
+@broken("damaged", VOLUME, volumes)
+def _(folder):
+    claim(folder / VOLUME, (1000, 1000, 1000))
+
+
+@broken("damaged", VOLUME_LABEL, volumes)
+def _(folder):
+    claim(folder / VOLUME_LABEL, (32000, 32000, 32000))
+
+
+@broken("damaged", VOLUME, volumes)
+def _(folder):
+    claim(folder / VOLUME, (-1, 16, 6))
 
 
 # Values and grids
