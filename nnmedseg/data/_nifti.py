@@ -139,7 +139,7 @@ def _parse_header(content: bytes, path: str | Path) -> Nifti1Header:
     header = HEADERS[size](content[:size], check=False)
     if header["sizeof_hdr"] != size:
         raise damaged("the number of dimensions is impossible", path)
-    if bytes(header["magic"])[:2] == b"ni" or not bytes(header["magic"]).startswith(b"n+"):
+    if not bytes(header["magic"]).startswith(b"n+"):
         raise DataError(
             "this is only the header of a volume in two files (.hdr and .img), or Analyze",
             where=path,
