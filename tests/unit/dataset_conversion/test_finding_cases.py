@@ -10,6 +10,8 @@ from nnmedseg.dataset_conversion.base import Case, DatasetConverter
 from nnmedseg.dataset_conversion.finding import (
     find_folders,
     find_images,
+    find_images_by_name,
+    innermost,
     is_ignorable,
     pair_by_name,
     safe_id,
@@ -77,6 +79,30 @@ def test_images_are_found_by_their_ending_in_any_letter_case(tmp_path):
     assert [path.name for path in find_images(tmp_path)] == ["a.png", "b.JPG", "c.Tiff"]
 
 
+@pytest.mark.parametrize("place", ["", "a", "a/b/c/d/e/f"])
+def test_images_are_found_by_their_names_in_any_folder(tmp_path, place):
+    folder = tmp_path / place
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("case_1.PNG", "Case_2.jpg", "case_3.txt", "._case_4.png", "xcase_5.png"):
+        (folder / name).touch()
+    found = find_images_by_name(tmp_path, r"case_\d")
+    assert sorted(path.name for path in found) == ["Case_2.jpg", "case_1.PNG"]
+
+
+def test_of_images_of_one_name_the_nearest_count(tmp_path):
+    make(tmp_path, "a", "b", "b/c")
+    for place in ("a/1.png", "b/1.png", "b/c/1.png", "b/c/2.png"):
+        (tmp_path / place).touch()
+    found = [path.relative_to(tmp_path).as_posix() for path in find_images_by_name(tmp_path, r"\d")]
+    assert found == ["a/1.png", "b/1.png", "b/c/2.png"]
+
+
+def test_the_inner_of_two_folders_of_one_name_is_meant(tmp_path):
+    make(tmp_path, "images/Images", "masks/other")
+    assert innermost(tmp_path / "images") == tmp_path / "images" / "Images"
+    assert innermost(tmp_path / "masks") == tmp_path / "masks"
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [("benign (1)", "benign_1"), ("a b", "a_b"), ("ISIC_0000001", "ISIC_0000001"), ("é.1", "1")],
@@ -136,8 +162,8 @@ def test_a_name_without_a_neighbour_gets_none():
 
 @pytest.mark.parametrize("converter", list_converters(), ids=lambda converter: converter.name)
 def test_every_converter_says_what_it_is(converter):
-    assert 1 <= converter.number <= 999
-    assert converter.page.startswith("https://")
+    assert converter.number is None or 1 <= converter.number <= 999
+    assert converter.page.startswith(("https://", "http://"))
     assert converter.title
     assert converter.licence
     assert converter.citation
