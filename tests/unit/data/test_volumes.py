@@ -183,6 +183,14 @@ def test_a_slice_is_a_volume_of_one(ending, tmp_path):
     assert volume.spacing == (1, 2, 0.5)
 
 
+def test_a_slice_needs_no_distance_to_others(tmp_path):
+    image = nibabel.Nifti1Image(random_values("i2", (6, 5)), np.diag([0.5, 2, 1, 1]))
+    content = bytearray(image.to_bytes())
+    content[88:92] = bytes(4)  # its spacing along z, as some programs leave it
+    volume = decode_volume(bytes(content), tmp_path / "slice.nii")[0]
+    assert volume.spacing == (1, 2, 0.5)
+
+
 @pytest.mark.parametrize(("slope", "offset"), [(0.25, 0), (2, -1024), (1, 10)])
 def test_the_scale_of_a_nifti_file_is_applied(slope, offset, tmp_path):
     path = tmp_path / "volume.nii"
