@@ -48,7 +48,7 @@ def check_splits(folder: Path, layout: Layout) -> Iterator[Problem]:
 
 
 def _folds(content: Any) -> list[tuple[list[str], list[str]]]:
-    if not isinstance(content, list) or not content:
+    if not isinstance(content, list):
         raise ValueError("it must be a list of folds, each with train and val")
     return [
         (_ids(fold, "train", number), _ids(fold, "val", number))

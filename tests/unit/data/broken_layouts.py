@@ -257,6 +257,12 @@ def _(folder):
     change_folds(folder, lambda folds: folds.__setitem__(slice(None), kept))
 
 
+@broken("split-unused", "splits_final.json")
+def _(folder):
+    """As for data sets with too few cases for folds."""
+    (folder / "splits_final.json").write_text("[]")
+
+
 @broken("bad-conversion", "conversion.json")
 def _(folder):
     (folder / "conversion.json").write_text('{"cases": [{"id": "case_0"}]}')
