@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nnmedseg.cli import _command, _convert_list
+from nnmedseg.errors import UserError, list_some
 
 if TYPE_CHECKING:
     from nnmedseg.dataset_conversion.base import Options
 
 logger = logging.getLogger(__name__)
 
-DUPLICATES_SHOWN = 10
+NAMES_SHOWN = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -122,8 +123,6 @@ def _run(parsed: argparse.Namespace) -> None:
         _convert_list.show(parsed.name)
         return
     if parsed.name is None:
-        from nnmedseg.errors import UserError
-
         raise UserError(
             "no data set was named",
             mend="give its name, for instance: nnmedseg_convert ISIC2018; "
@@ -169,25 +168,28 @@ def _summarise(conversion: dict[str, Any]) -> None:
         "%s: %s", conversion["folder"], ", ".join(f"{counts[part]} {part}" for part in counts)
     )
     cases, skipped = conversion["cases"], conversion["skipped"]
-    broken = [entry for entry in skipped if entry.get("broken")]
+    broken = [entry["file"] for entry in skipped if entry.get("broken")]
+    others = [entry["file"] for entry in skipped if not entry.get("broken")]
     notes = {
-        "masks are empty": sum(case.get("foreground_pixels") == 0 for case in cases),
-        "masks had pixels between black and white, decided at half of the range": sum(
-            "in_between_pixels" in case for case in cases
-        ),
-        "test images have no masks": sum(not case["masks"] for case in cases),
-        "pairs of images are the same, exactly or nearly": len(conversion["duplicates"]),
-        "files were skipped": len(skipped) - len(broken),
-        "files were skipped because they are broken": len(broken),
+        "Empty masks": [case["id"] for case in cases if case.get("foreground_pixels") == 0],
+        "Masks with pixels between black and white, decided at half of the range": [
+            case["id"] for case in cases if "in_between_pixels" in case
+        ],
+        "Test images without masks": [case["id"] for case in cases if not case["masks"]],
+        "Files that were left out": others,
+        "Files that were left out because something is wrong with their cases": broken,
+        "The same images": _pairs(conversion, "exact"),
+        "Nearly the same images": _pairs(conversion, "near"),
     }
-    for note, count in notes.items():
-        if count:
-            logger.info("%d %s (conversion.json says which)", count, note)
-    for pair in conversion["duplicates"][:DUPLICATES_SHOWN]:
-        logger.info(
-            "  %s: %s",
-            "the same" if pair["kind"] == "exact" else "nearly the same",
-            " and ".join(pair["files"]),
-        )
+    for note, names in notes.items():
+        if names:
+            logger.info("%s (%d): %s", note, len(names), list_some(names, NAMES_SHOWN))
     for warning in conversion["warnings"]:
         logger.info("Note: %s", warning)
+    if any(len(names) > NAMES_SHOWN for names in notes.values()):
+        logger.info("conversion.json has all of them")
+
+
+def _pairs(conversion: dict[str, Any], kind: str) -> list[str]:
+    pairs = (pair for pair in conversion["duplicates"] if pair["kind"] == kind)
+    return [" = ".join(pair["files"]) for pair in pairs]

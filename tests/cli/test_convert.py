@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import nnmedseg
 
@@ -54,6 +56,27 @@ def test_the_list_shows_name_number_and_page(tmp_path):
     (row,) = [line.split() for line in done.stdout.splitlines() if line.startswith("ISIC2018")]
     assert row == ["ISIC2018", "2", "https://challenge.isic-archive.com/data/#2018"]
     assert not list(tmp_path.iterdir())
+
+
+def test_the_list_of_one_data_set_shows_its_splits_and_licence(tmp_path):
+    done = run("--list", "isic2018", folder=tmp_path)
+    assert done.returncode == 0
+    assert "CC0" in done.stdout
+    assert "--split rosper" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_conversion_names_what_it_left_out_and_what_is_empty(tmp_path):
+    download = shutil.copytree(ISIC, tmp_path / "ISIC2018")
+    images, masks = (next(download.glob(name)) for name in ("*Training_Input", "*1_Training_Gr*"))
+    (images / "ISIC_0000000.jpg").write_bytes(b"")
+    empty = masks / "ISIC_0000222_segmentation.png"
+    Image.new("L", Image.open(empty).size).save(empty)
+    done = run("ISIC2018", "-i", download, "--skip-broken", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Empty masks (1): ISIC_0000222" in done.stdout
+    assert "something is wrong with their cases (2):" in done.stdout
+    assert f"{images.name}/ISIC_0000000.jpg" in done.stdout
 
 
 @pytest.mark.parametrize("option", ["--help", "--list"])
