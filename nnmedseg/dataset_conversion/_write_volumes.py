@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import SimpleITK
 
 from nnmedseg.data.duplicates import signature
 from nnmedseg.data.slices import read_array
@@ -20,12 +21,31 @@ from nnmedseg.data.volumes import (
     write_nifti,
 )
 from nnmedseg.dataset_conversion._case_files import Record, SourceFile, Targets, take_over
-from nnmedseg.dataset_conversion._write_images import describe_labels
 from nnmedseg.dataset_conversion.base import DatasetConverter
 from nnmedseg.errors import DataError, list_some
 
 UNKNOWN_SPACING = (1.0, 1.0, 1.0)
 """Written where neither the files nor the user tell the spacing (mm; z, y, x)."""
+
+Check = Callable[[np.ndarray, Path], np.ndarray]
+"""Returns the values of a file as they are written, or raises DataError."""
+
+
+@dataclass
+class _Read:
+    """What the files of an image or a mask hold.
+
+    Attributes:
+        volumes: One for each channel.
+        names: The file of each.
+        unchanged: Whether each volume holds the numbers of its file.
+        problems: What is wrong with the files, one sentence each.
+    """
+
+    volumes: list[Volume] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    unchanged: bool = True
+    problems: list[str] = field(default_factory=list)
 
 
 def write_volume_case(
@@ -34,134 +54,160 @@ def write_volume_case(
     masks: Sequence[SourceFile],
     to: Targets,
 ) -> tuple[Record, list[str]]:
-    """Write each channel of a volume as NIfTI, and its mask as NIfTI of uint8 labels.
+    """Write each channel of a volume as NIfTI, and its mask as NIfTI of whole-number labels.
 
     Returns:
         What the record says beyond the files, and all problems; with problems nothing is written.
     """
-    problems: list[str] = []
-    channels = _read(images, "image", converter, problems)
-    labels = _read(masks, "label", converter, problems)
-    if channels and len(channels) != len(to.images):
-        problems.append(
-            f"{images[0].name}: {len(channels)} channels, {len(to.images)} are expected: "
-            f"{list_some(list(converter.channel_names.values()))}"
-        )
-    if len(labels) > 1:
-        problems.append(f"{masks[0].name}: a mask has one channel, this has {len(labels)}")
+    channels = _read(images, "image", _finite, converter)
+    labels = _read(masks, "label", lambda values, path: _labels(values, path, converter), converter)
+    problems = [*channels.problems, *labels.problems]
     if not problems:
-        problems += _grid_differences(images, masks, channels, labels)
-        problems += _non_finite(images, channels)
-    mask = _to_labels(labels[0], masks[0], converter, problems) if labels else None
-    if problems or not channels:
+        problems = _misfits(channels, labels, converter)
+    if problems:
         return {}, problems
-    first = channels[0]
+    first = channels.volumes[0]
     record: Record = {
         "image_size": list(first.values.shape),
         "spacing": list(first.spacing),
+        "value_range": [
+            float(min(volume.values.min() for volume in channels.volumes)),
+            float(max(volume.values.max() for volume in channels.volumes)),
+        ],
         "signature": signature(first.values).to_dict(),
     }
-    if mask is not None and to.mask is not None:
-        record |= describe_labels(mask.values)
-        _write(mask, masks, to.mask, as_stored=mask.values is labels[0].values)
-    for channel, target in zip(channels, to.images, strict=True):
-        _write(channel, images, target, as_stored=len(channels) == 1)
+    if labels.volumes and to.mask is not None:
+        record |= _describe_labels(labels.volumes[0].values)
+        _write(labels, masks, (to.mask,))
+    _write(channels, images, to.images)
     return record, []
 
 
 def _read(
-    sources: Sequence[SourceFile], key: str, converter: DatasetConverter, problems: list[str]
-) -> list[Volume]:
-    """Return the channels of all files, or of arrays the one volume that they make up."""
-    channels: list[Volume] = []
-    arrays: list[np.ndarray] = []
+    sources: Sequence[SourceFile], key: str, check: Check, converter: DatasetConverter
+) -> _Read:
+    """Read files of volumes, or of arrays under ``key``: one volume, or the slices of one."""
+    read = _Read()
+    slices: list[np.ndarray] = []
     for source in sources:
         try:
-            if volume_ending(source.path):
-                channels += decode_volume(source.content, source.path)
-            else:
-                arrays.append(read_array(source.content, key, source.path))
+            if not volume_ending(source.path):
+                slices.append(check(read_array(source.content, key, source.path), source.path))
+                continue
+            for volume in decode_volume(source.content, source.path):
+                values = check(volume.values, source.path)
+                read.unchanged &= volume.values.dtype.kind in "iuf" and np.array_equal(
+                    values, volume.values
+                )
+                read.volumes.append(replace(volume, values=values))
+                read.names.append(source.name)
         except DataError as error:
-            problems.append(f"{source.name}: {error.what}")
-    if not arrays or problems:
-        return channels
-    stacked = _stack(arrays, sources, converter, problems)
-    return channels if stacked is None else [*channels, stacked]
+            read.problems.append(f"{source.name}: {error.what}")
+    if slices and not read.problems:
+        read.problems += _misshapen(slices, sources, converter)
+    if slices and not read.problems:
+        values = slices[0] if slices[0].ndim == 3 else np.stack(slices)
+        read.volumes.append(Volume(values, converter.options.spacing or UNKNOWN_SPACING))
+        read.names.append(sources[0].name)
+    return read
 
 
-def _stack(
-    arrays: Sequence[np.ndarray],
-    sources: Sequence[SourceFile],
-    converter: DatasetConverter,
-    problems: list[str],
-) -> Volume | None:
-    dimensions = 2 if converter.slices_are_files and len(arrays) > 1 else (2, 3)
+def _misshapen(
+    arrays: Sequence[np.ndarray], sources: Sequence[SourceFile], converter: DatasetConverter
+) -> list[str]:
+    problems = []
+    dimensions = (2,) if converter.slices_are_files and len(arrays) > 1 else (2, 3)
     for array, source in zip(arrays, sources, strict=True):
-        if array.ndim not in np.atleast_1d(dimensions):
+        if array.ndim not in dimensions:
             problems.append(f"{source.name}: an array of shape {array.shape} is no slice or volume")
         elif array.shape != arrays[0].shape:
             problems.append(
                 f"{source.name} is {array.shape} but {sources[0].name} is {arrays[0].shape} "
                 "(height, width)"
             )
-    if problems:
-        return None
-    values = arrays[0] if arrays[0].ndim == 3 else np.stack(arrays)
-    return Volume(values, converter.options.spacing or UNKNOWN_SPACING)
+    return problems
 
 
-def _grid_differences(
-    images: Sequence[SourceFile],
-    masks: Sequence[SourceFile],
-    channels: Sequence[Volume],
-    labels: Sequence[Volume],
-) -> list[str]:
-    names = [images[min(n, len(images) - 1)].name for n in range(len(channels))]
-    if labels:
-        names.append(masks[0].name)
-    others = zip(names[1:], [*channels, *labels][1:], strict=True)
-    found = ((name, geometry_difference(channels[0], other)) for name, other in others)
-    return [f"{names[0]} and {name}: {what}" for name, what in found if what]
-
-
-def _non_finite(images: Sequence[SourceFile], channels: Sequence[Volume]) -> list[str]:
-    counts = [non_finite_count(channel.values) for channel in channels]
-    if not any(counts):
-        return []
-    return [f"{images[0].name}: {sum(counts)} voxels are NaN or infinite"]
-
-
-def _to_labels(
-    volume: Volume, source: SourceFile, converter: DatasetConverter, problems: list[str]
-) -> Volume | None:
-    """Return labels in place of the values of a mask; the same array where nothing changes."""
-    try:
-        values = read_label_values(volume.values, source.path)
-        labels = _mapped(values, converter.label_values, source.path)
-    except DataError as error:
-        problems.append(f"{source.name}: {error.what}")
-        return None
-    unchanged = volume.values.dtype == np.uint8 and np.array_equal(labels, volume.values)
-    return replace(volume, values=volume.values if unchanged else labels)
-
-
-def _mapped(values: np.ndarray, labels: Mapping[int, int] | None, path: Path) -> np.ndarray:
-    if labels is None:
-        return (values != 0).astype(np.uint8)
-    present = np.unique(values)
-    unknown = [int(value) for value in present if int(value) not in labels]
-    if unknown:
-        raise DataError(
-            f"values that are no label: {list_some(unknown)} (labels: {list_some(sorted(labels))})",
-            where=path,
+def _misfits(channels: _Read, labels: _Read, converter: DatasetConverter) -> list[str]:
+    """Say what does not fit together: numbers of channels, and the grids of all volumes."""
+    expected = len(converter.channel_names)
+    problems = []
+    if len(channels.volumes) != expected:
+        problems.append(
+            f"{channels.names[0]}: {len(channels.volumes)} channel(s), {expected} expected: "
+            f"{list_some(list(converter.channel_names.values()))}"
         )
-    new = np.array([labels[int(value)] for value in present], np.uint8)
-    return new[np.searchsorted(present, values)]
+    if len(labels.volumes) > 1:
+        problems.append(
+            f"{labels.names[0]}: a mask has one channel, this has {len(labels.volumes)}"
+        )
+    others = zip(
+        [*channels.names[1:], *labels.names], [*channels.volumes[1:], *labels.volumes], strict=True
+    )
+    for name, other in others:
+        difference = geometry_difference(channels.volumes[0], other)
+        if difference:
+            problems.append(f"{channels.names[0]} and {name}: {difference}")
+    return problems
 
 
-def _write(volume: Volume, sources: Sequence[SourceFile], target: Path, *, as_stored: bool) -> None:
-    """Write a volume, or take over its file when that is what would be written."""
-    if as_stored and len(sources) == 1 and sources[0].content.startswith(b"\x1f\x8b"):
-        take_over(sources[0], target)
-    else:
-        write_nifti(volume, target)
+def _finite(values: np.ndarray, path: Path) -> np.ndarray:
+    count = non_finite_count(values)
+    if count:
+        raise DataError(f"{count:,} of {values.size:,} values are NaN or infinite", where=path)
+    return values
+
+
+def _labels(values: np.ndarray, path: Path, converter: DatasetConverter) -> np.ndarray:
+    """Return the labels that the values of a mask stand for, uint8."""
+    stored = read_label_values(values, path)
+    if converter.label_values is None:
+        return (stored != 0).astype(np.uint8)
+    known = converter.label_values
+    present = [int(value) for value in np.flatnonzero(_counts(stored))]
+    unknown = [value for value in present if value not in known]
+    if unknown:
+        what = f"values that are no label: {list_some(unknown)} (labels: {list_some(sorted(known))}"
+        hint = "; --labels can name them)" if "labels" in converter.understands else ")"
+        raise DataError(what + hint, where=path)
+    table = np.zeros(present[-1] + 1, np.uint8)
+    table[present] = [known[value] for value in present]
+    return table[stored]
+
+
+def _counts(labels: np.ndarray) -> np.ndarray:
+    """Count how often each label is there, slice by slice: counting makes 64-bit copies."""
+    counts = np.zeros(int(labels.max()) + 1, np.int64)
+    for plane in labels:
+        counts += np.bincount(plane.ravel(), minlength=len(counts))
+    return counts
+
+
+def _describe_labels(labels: np.ndarray) -> Record:
+    counts = _counts(labels)
+    return {
+        "foreground_pixels": int(counts[1:].sum()),
+        "foreground_share": float(counts[1:].sum() / labels.size),
+        "label_pixels": {str(n): int(counts[n]) for n in np.flatnonzero(counts) if n},
+    }
+
+
+def _write(read: _Read, sources: Sequence[SourceFile], targets: Sequence[Path]) -> None:
+    """Write volumes, or take over the files of those that nnU-Net reads as they are."""
+    as_stored = read.unchanged and len(sources) == len(targets)
+    for number, (volume, target) in enumerate(zip(read.volumes, targets, strict=True)):
+        if as_stored and _is_plain_nifti(sources[number]):
+            take_over(sources[number], target)
+        else:
+            write_nifti(volume, target)
+
+
+def _is_plain_nifti(source: SourceFile) -> bool:
+    """Return whether a file is compressed NIfTI that SimpleITK reads as one volume of numbers."""
+    if not source.path.name.lower().endswith(".nii.gz"):
+        return False
+    reader = SimpleITK.ImageFileReader()
+    reader.SetImageIO("NiftiImageIO")
+    reader.SetFileName(str(source.path))
+    reader.ReadImageInformation()
+    return bool(reader.GetDimension() == 3 and reader.GetNumberOfComponents() == 1)
