@@ -126,6 +126,12 @@ def test_other_files_are_refused(tmp_path):
         read_dicom_slice(path)
 
 
+def test_one_number_for_a_pixel_that_is_no_grey_is_refused(tmp_path):
+    path = dicom(tmp_path)
+    content = path.read_bytes().replace(b"MONOCHROME2 ", b"HSV         ")
+    assert "photometric interpretation is HSV" in refusal_of(content, path)
+
+
 def test_colours_and_stacks_are_refused(tmp_path):
     path = tmp_path / "slice.dcm"
     colours = SimpleITK.GetImageFromArray(np.zeros((1, 6, 5, 3), np.uint8), isVector=True)
