@@ -128,8 +128,8 @@ def test_other_files_are_refused(tmp_path):
 
 def test_one_number_for_a_pixel_that_is_no_grey_is_refused(tmp_path):
     path = dicom(tmp_path)
-    content = path.read_bytes().replace(b"MONOCHROME2 ", b"HSV         ")
-    assert "photometric interpretation is HSV" in refusal_of(content, path)
+    content = path.read_bytes().replace(b"MONOCHROME2 ", b"UNKNOWN     ")
+    assert "photometric interpretation is UNKNOWN" in refusal_of(content, path)
 
 
 def test_colours_and_stacks_are_refused(tmp_path):
