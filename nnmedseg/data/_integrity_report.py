@@ -46,6 +46,7 @@ WARNINGS = {
     "superfluous": "a file that nnU-Net passes over",
     "background-only": "a label that holds background only",
     "constant-image": "an image of a single value",
+    "geometry-rounding": "label or channel less than a twentieth of a voxel beside the image",
     "label-16-bit": "a label with 16 or more bits",
     "split-unused": "a case that is in no fold of splits_final.json",
     "duplicate": "two images with the same pixels",

@@ -14,7 +14,9 @@ from nnmedseg.data._integrity_contents import Contents, FileFormat, Finding
 from nnmedseg.data._integrity_report import UnusableFileError
 from nnmedseg.data.volumes import (
     LARGEST_VOLUME_VOXELS,
+    ROUNDING,
     Volume,
+    displacement,
     geometry_difference,
     read_channels,
 )
@@ -107,8 +109,16 @@ def difference(first: Volume, other: Volume) -> Finding | None:
     what = geometry_difference(first, other)
     if what is None:
         return None
-    same_size = first.values.shape == other.values.shape
-    return ("geometry" if same_size else "size"), f"of the image and this file, {what}"
+    return _kind_of_difference(first, other), f"of the image and this file, {what}"
+
+
+def _kind_of_difference(first: Volume, other: Volume) -> str:
+    if first.values.shape != other.values.shape:
+        return "size"
+    # nnU-Net refuses other spacings and only warns of other positions.
+    if np.allclose(first.spacing, other.spacing) and displacement(first, other) <= ROUNDING:
+        return "geometry-rounding"
+    return "geometry"
 
 
 def _contents(volume: Volume) -> Contents:

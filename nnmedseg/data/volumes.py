@@ -6,6 +6,7 @@ returns wrong voxels for a damaged MetaImage.
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ __all__ = [
     "VOLUME_ENDINGS",
     "Volume",
     "decode_volume",
+    "displacement",
     "geometry_difference",
     "non_finite_count",
     "read_channels",
@@ -36,6 +38,8 @@ __all__ = [
 
 LARGEST_LABEL = 2**16 - 1
 """The largest label that nnU-Net can write."""
+ROUNDING = 0.05
+"""Displacement, in voxels, that rounded numbers in headers explain."""
 LARGEST_LABEL_NOISE = 1e-3
 """How far a label may be from a whole number: what arithmetic in floating point leaves."""
 
@@ -143,6 +147,21 @@ def geometry_difference(a: Volume, b: Volume) -> str | None:
             )
             return "the {} differs: {} and {}".format(name, *texts)
     return None
+
+
+def displacement(a: Volume, b: Volume) -> float:
+    """Return how far two grids of one size put the same voxel apart, at most.
+
+    Returns:
+        The largest distance at a corner of the grid, in sides of the smallest voxel.
+    """
+    last = np.array(a.values.shape[::-1]) - 1.0
+    corners = np.array(list(product(*((0.0, end) for end in last))))
+    first, second = (
+        corners * volume.spacing[::-1] @ np.reshape(volume.direction, (3, 3)).T + volume.origin
+        for volume in (a, b)
+    )
+    return float(np.linalg.norm(first - second, axis=1).max() / min(a.spacing))
 
 
 def non_finite_count(values: np.ndarray) -> int:

@@ -221,6 +221,11 @@ def _(folder):
     write_volume(volume_label(), folder / VOLUME_LABEL, direction=flipped)
 
 
+@broken("geometry-rounding", VOLUME_LABEL, volumes)
+def _(folder):
+    write_volume(volume_label(), folder / VOLUME_LABEL, origin=(-3.0, 4.0, 5.01))
+
+
 @broken("geometry", "imagesTr/case_1_0001.nii.gz", volumes)
 def _(folder):
     write_volume(volume(11), folder / "imagesTr" / "case_1_0001.nii.gz", spacing=(1, 1, 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnmedseg.data.volumes import (
     Volume,
     decode_volume,
+    displacement,
     geometry_difference,
     non_finite_count,
     read_channels,
@@ -316,3 +318,12 @@ def test_values_that_are_no_labels_are_named(values, text):
         read_label_values(np.array(values), "mask.nii.gz")
     with pytest.raises(DataError, match=r"no labels .*: -3"):
         read_label_values(np.array([0, -3]), "mask.nii.gz")
+
+
+def test_displacement_is_the_distance_of_the_farthest_voxel():
+    here = Volume(np.zeros((5, 1, 11)), (2.0, 1.0, 1.0))
+    moved = replace(here, origin=(0.0, 3.0, 4.0))
+    stretched = replace(here, spacing=(2.0, 1.0, 1.1))
+    assert displacement(here, here) == 0
+    assert displacement(here, moved) == pytest.approx(5.0)
+    assert displacement(here, stretched) == pytest.approx(1.0)
