@@ -256,10 +256,16 @@ def image_size(path: str | Path) -> tuple[int, int]:
         raise _cannot_be_read(path, error) from error
 
 
-def write_png(image: np.ndarray, path: str | Path) -> None:
-    """Write a PNG, whole or not at all; ``image`` as for ``encode_png``."""
+def write_png(image: np.ndarray, path: str | Path, *, durable: bool = True) -> None:
+    """Write a PNG, whole or not at all.
+
+    Args:
+        image: As for ``encode_png``.
+        path: Where to.
+        durable: As for ``atomic_path``.
+    """
     content = encode_png(image)
-    with atomic_path(path) as temporary:
+    with atomic_path(path, durable=durable) as temporary:
         temporary.write_bytes(content)
 
 

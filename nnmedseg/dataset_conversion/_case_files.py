@@ -120,5 +120,5 @@ def take_over(source: SourceFile, target: Path) -> None:
 
 
 def _copy(source: SourceFile, target: Path) -> None:
-    with atomic_path(target) as temporary:
+    with atomic_path(target, durable=False) as temporary:
         shutil.copyfile(source.path, temporary)

@@ -30,6 +30,7 @@ from nnmedseg.dataset_conversion.base import Case, DatasetConverter, Options
 from nnmedseg.dataset_conversion.protocols import Protocol, apply_protocol, find_protocol
 from nnmedseg.dataset_conversion.registry import find_converter
 from nnmedseg.errors import DataError, NotFoundError, UserError
+from nnmedseg.files import sync
 from nnmedseg.paths import Folders, parse_dataset_id
 
 logger = logging.getLogger(__name__)
@@ -219,6 +220,7 @@ def _remove_leftovers(
 
 def _move_into_place(folder: Path, final: Path) -> None:
     """Rename the finished folder; an older one of that name is moved aside first, then deleted."""
+    sync()
     (folder / _journal.FILE_NAME).unlink()
     replaced = final.with_name(f".{final.name}.replaced")
     shutil.rmtree(replaced, ignore_errors=True)

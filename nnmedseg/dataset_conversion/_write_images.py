@@ -74,7 +74,7 @@ def write_image_case(
         if len(masks) == 1 and decoded is not None and decoded.as_stored and values is labels:
             take_over(masks[0], to.mask)
         else:
-            write_png(labels, to.mask)
+            write_png(labels, to.mask, durable=False)
     _write_image(pixels, source, converter, to)
     return record, []
 
@@ -148,7 +148,7 @@ def _write_image(
     if is_plain_png(source.content, colour=converter.content == "rgb"):
         take_over(source, to.images[0])
     else:
-        write_png(pixels, to.images[0])
+        write_png(pixels, to.images[0], durable=False)
 
 
 def _try_decoding(

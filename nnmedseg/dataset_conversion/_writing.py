@@ -14,7 +14,13 @@ from typing import Any
 
 from nnmedseg.cores import cpu_count
 from nnmedseg.dataset_conversion import _journal
-from nnmedseg.dataset_conversion._case_files import CaseError, Record, SourceFile, targets
+from nnmedseg.dataset_conversion._case_files import (
+    CaseError,
+    Record,
+    SourceFile,
+    Targets,
+    targets,
+)
 from nnmedseg.dataset_conversion._checks import CaseProblem
 from nnmedseg.dataset_conversion._metadata import program_version
 from nnmedseg.dataset_conversion._write_images import write_image_case
@@ -111,8 +117,9 @@ def _write_case(
     }
     to = targets(case, folder, converter)
     earlier = done.get(case.id, {})
-    written = all(target.exists() for target in to.all())
-    if written and {key: earlier.get(key) for key in record} == record:
+    same_sources = {key: earlier.get(key) for key in record} == record
+    # A power failure leaves files that were named but not filled; their sizes tell.
+    if same_sources and earlier["written_bytes"] == _sizes(to):
         return earlier
     try:
         details, problems = WRITERS[converter.content](converter, images, masks, to)
@@ -126,7 +133,11 @@ def _write_case(
         ) from error
     if problems:
         raise CaseError(case, problems)
-    return record | details
+    return record | details | {"written_bytes": _sizes(to)}
+
+
+def _sizes(to: Targets) -> list[int]:
+    return [target.stat().st_size if target.exists() else 0 for target in to.all()]
 
 
 def _read_sources(case: Case, root: Path) -> tuple[dict[Path, SourceFile], list[str]]:

@@ -252,6 +252,18 @@ def test_an_interrupted_conversion_goes_on(download, folders, monkeypatch):
     assert len(read_json(made / "conversion.json")["cases"]) == 11
 
 
+def test_a_file_that_a_power_failure_left_empty_is_written_again(download, folders):
+    photo = download / IMAGES.format("Training") / "ISIC_0000000.jpg"
+    content = photo.read_bytes()
+    photo.write_bytes(b"")
+    problems_of(download, folders)
+    photo.write_bytes(content)
+    partial = folders.raw / ".Dataset002_ISIC2018.partial"
+    (partial / "labelsTr" / "ISIC_0000222.png").write_bytes(b"")
+    made = convert("ISIC2018", download, folders=folders)
+    assert np.asarray(Image.open(made / "labelsTr" / "ISIC_0000222.png")).any()
+
+
 def test_a_case_whose_source_changed_is_converted_again(download, folders):
     photo = download / IMAGES.format("Training") / "ISIC_0000222.jpg"
     (download / IMAGES.format("Training") / "ISIC_0000000.jpg").write_bytes(b"")
