@@ -83,7 +83,14 @@ def test_images_are_found_by_their_ending_in_any_letter_case(tmp_path):
 def test_images_are_found_by_their_names_in_any_folder(tmp_path, place):
     folder = tmp_path / place
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("case_1.PNG", "Case_2.jpg", "case_3.txt", "._case_4.png", "xcase_5.png"):
+    for name in (
+        "case_1.PNG",
+        "Case_2.jpg",
+        "case_3.txt",
+        "._case_4.png",
+        "xcase_5.png",
+        "case_66.png",
+    ):
         (folder / name).touch()
     found = find_images_by_name(tmp_path, r"case_\d")
     assert sorted(path.name for path in found) == ["Case_2.jpg", "case_1.PNG"]

@@ -150,12 +150,12 @@ def test_cvc_300_is_read_as_a_part_of_endoscene(tmp_path, folders):
     assert_all_cases(convert("CVC-300", root.parent, folders=folders))
 
 
-def test_etis_is_read_as_tiff_beside_its_png_form(tmp_path, folders):
-    etis(tmp_path / "download")
-    images_and_masks("PNG")(tmp_path / "download")
+def test_of_equal_forms_the_original_is_taken_though_the_other_is_nearer(tmp_path, folders):
+    etis(tmp_path / "download" / "TIF")
+    images_and_masks("ETIS")(tmp_path / "download")
     made = convert("ETIS-LaribPolypDB", tmp_path / "download", folders=folders)
     assert_all_cases(made)
-    assert folders_of_images(record_of(made)) == {"ETIS-LaribPolypDB/ETIS-LaribPolypDB"}
+    assert folders_of_images(record_of(made)) == {"TIF/ETIS-LaribPolypDB/ETIS-LaribPolypDB"}
 
 
 @pytest.mark.parametrize("name", ["CVC-ColonDB", "CVC-300"])
