@@ -175,6 +175,7 @@ def write_table(root: Path, header: str, sequences: dict[int, object]) -> None:
 
 HEADERS = [
     "frame_id,sequence_id,frame_number,png_image_path,png_mask_path",
+    "row,sequence_id,frame_number,png_image_path,png_mask_path",
     "Frame_ID, Sequence, Frame_Number, Path, Mask",
 ]
 
