@@ -7,13 +7,13 @@ opens again only those images whose perceptual hashes are close.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import xxhash
 
 from nnmedseg.data._appearance import Appearance, is_colour, perceptual_hash
 from nnmedseg.data._hash_search import Candidates, close_hashes
@@ -29,8 +29,8 @@ class Signature:
     """What is kept of an image to recognise it.
 
     Attributes:
-        pixels: SHA-256 of shape and samples, in hexadecimal digits: equal if and only if the
-            decoded pixels are.
+        pixels: Hash of shape and samples (xxHash3, 128 bits) in hexadecimal digits: equal if the
+            decoded pixels are, and otherwise not but by a chance that never comes.
         perceptual: Hash of the appearance, 256 bits in hexadecimal digits; images that look alike
             differ in few bits. Empty for an image without structure, for instance a black one.
     """
@@ -181,7 +181,8 @@ def _equal_channels(image: np.ndarray) -> bool:
 
 def _hash_of_samples(samples: np.ndarray) -> str:
     samples = np.ascontiguousarray(_in_smallest_type(samples))
-    digest = hashlib.sha256(f"{samples.dtype.str} {samples.shape}".encode())
+    # A fifteenth of SHA-256's time, which was a tenth of a conversion's; nobody forges images here.
+    digest = xxhash.xxh3_128(f"{samples.dtype.str} {samples.shape}".encode())
     digest.update(samples.data)
     return digest.hexdigest()
 

@@ -286,7 +286,7 @@ def test_groups_are_what_pairs_connect():
 def test_a_signature_survives_json(photo):
     made = signature(photo)
     assert Signature.from_dict(made.to_dict()) == made
-    assert len(made.pixels) == len(made.perceptual) == 64
+    assert (len(made.pixels), len(made.perceptual)) == (32, 64)
 
 
 def test_the_hash_of_every_orientation_follows_from_one(photo):
