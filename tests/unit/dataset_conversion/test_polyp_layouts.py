@@ -158,6 +158,15 @@ def test_of_equal_forms_the_original_is_taken_though_the_other_is_nearer(tmp_pat
     assert folders_of_images(record_of(made)) == {"TIF/ETIS-LaribPolypDB/ETIS-LaribPolypDB"}
 
 
+def test_masks_with_p_tell_etis_from_others_in_folders_of_any_name(tmp_path, folders):
+    root = tmp_path / "download"
+    images_and_masks("a", start=60)(root)
+    for number in range(1, CASES + 1):
+        save_tiff(root / "b" / "Original" / f"{number}.tif", picture(number))
+        save_tiff(root / "b" / "Ground Truth" / f"p{number}.tif", grey(blob(number)))
+    assert_all_cases(convert("ETIS-LaribPolypDB", root, folders=folders))
+
+
 @pytest.mark.parametrize("name", ["CVC-ColonDB", "CVC-300"])
 def test_colondb_and_cvc_300_are_said_to_share_sequences(tmp_path, folders, name):
     png_release(tmp_path / "download", "images", "masks")
