@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from nnmedseg.data import IMAGE_ENDINGS, VOLUME_ENDINGS
+from nnmedseg.dataset_conversion._dataset_name import check_dataset_name
 from nnmedseg.dataset_conversion._label_names import (
     number_labels,
     parse_label_names,
@@ -26,7 +27,6 @@ from nnmedseg.dataset_conversion.registry import register
 from nnmedseg.errors import DataError, NotFoundError, UserError, list_some
 
 FOREGROUND = "foreground"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 @register
@@ -51,14 +51,7 @@ class Folder(DatasetConverter):
     @property
     def dataset_name(self) -> str:
         """Name that the user chose."""
-        name = self.options.name
-        if name is not None and NAME.fullmatch(name):
-            return name
-        raise UserError(
-            "the data set needs a name" if name is None else f"{name!r} cannot be a folder's name",
-            where="-n",
-            mend="choose one of letters, digits, hyphens and underscores, for instance -n MyPolyps",
-        )
+        return check_dataset_name(self.options.name)
 
     def find_cases(self, root: Path) -> list[Case]:
         """Find the files that the patterns match, and find out what they are.

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, ClassVar
 
+from nnmedseg.dataset_conversion._dataset_name import check_dataset_name
 from nnmedseg.dataset_conversion._label_names import BACKGROUND
 from nnmedseg.dataset_conversion.base import Case, DatasetConverter, Part
 from nnmedseg.dataset_conversion.finding import (
@@ -43,7 +44,7 @@ class MSD(DatasetConverter):
     @property
     def dataset_name(self) -> str:
         """Name that the user chose, otherwise the task's, once its cases have been found."""
-        return self.options.name or self._task_name
+        return check_dataset_name(self.options.name or self._task_name)
 
     _task_name = name
 
@@ -114,14 +115,14 @@ class MSD(DatasetConverter):
 
 
 def _case(folder: Path, image: str, mask: str | None = None) -> Case:
-    paths = [folder / name for name in (image, mask) if name is not None]
-    if any(".." in path.parts or not path.is_relative_to(folder) for path in paths):
+    names = [Path(name) for name in (image, mask) if name is not None]
+    if any(".." in name.parts or name.is_absolute() for name in names):
         raise DataError(
             f"it names a file outside its folder: {image}",
             where=folder / DESCRIPTION,
             mend="correct the path in it",
         )
-    name = Path(image).name
+    name, paths = names[0].name, [folder / name for name in names]
     stem = next((name.removesuffix(ending) for ending in ENDINGS if name.endswith(ending)), name)
     part: Part = "test" if mask is None else "train"
     return Case(safe_id(stem), tuple(paths[:1]), tuple(paths[1:]), part)

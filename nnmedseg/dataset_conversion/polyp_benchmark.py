@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -109,19 +110,16 @@ class PolypBenchmark(DatasetConverter):
         return list(cases.values())
 
     def _note_counts(self, cases: Sequence[Case]) -> None:
-        expected: dict[str | None, int] = {None: TRAINING_IMAGES, **TEST_SETS}
-        counts = dict.fromkeys(expected, 0)
-        for case in cases:
-            counts[case.subset] = counts.get(case.subset, 0) + 1
+        counts = Counter(case.subset or TRAINING_SET for case in cases)
+        expected = {TRAINING_SET: TRAINING_IMAGES, **TEST_SETS}
         different = [
-            f"{name or 'training'} {counts[name]} of {expected[name]}"
+            f"{name} {counts[name]} of {expected[name]}"
             for name in expected
             if counts[name] != expected[name]
         ]
         if different:
             self.notes.append(
-                f"Images that are here, where it is not the number of the release: "
-                f"{list_some(different)}."
+                f"The numbers of images are not those of the release: {list_some(different)}."
             )
 
 

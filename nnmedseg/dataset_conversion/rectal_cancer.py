@@ -154,8 +154,8 @@ class RectalCancer(DatasetConverter):
         patients = {_place_of(path)[0] for path in without} - {_place_of(path)[0] for path in found}
         if without:
             self.notes.append(
-                f"{len(without)} slices have no mask file and were left out; {len(patients)} "
-                f"patients have no mask at all."
+                f"{len(without)} slice(s) have no mask file and were left out; {len(patients)} "
+                "patient(s) have no mask at all."
             )
 
 
