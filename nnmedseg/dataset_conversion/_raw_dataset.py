@@ -27,7 +27,12 @@ from nnmedseg.dataset_conversion._lock import locked
 from nnmedseg.dataset_conversion._metadata import Conversion, write_descriptions
 from nnmedseg.dataset_conversion._writing import write_cases
 from nnmedseg.dataset_conversion.base import Case, DatasetConverter, Options
-from nnmedseg.dataset_conversion.protocols import Protocol, apply_protocol, find_protocol
+from nnmedseg.dataset_conversion.protocols import (
+    Protocol,
+    apply_protocol,
+    find_protocol,
+    notes_on_groups,
+)
 from nnmedseg.dataset_conversion.registry import find_converter
 from nnmedseg.errors import DataError, NotFoundError, UserError
 from nnmedseg.files import sync
@@ -125,7 +130,9 @@ def _find_and_check(
 ) -> CheckedCases:
     found = converter.find_cases(root)
     left_out: list[Case] = []
-    if protocol is not None:
+    if protocol is None:
+        converter.notes += notes_on_groups(found)
+    else:
         found, left_out, notes = apply_protocol(found, protocol)
         converter.notes += notes
     checked = check_cases(found, converter)

@@ -13,7 +13,6 @@ from nnmedseg.dataset_conversion.finding import (
     pair_by_name,
     require_folders,
 )
-from nnmedseg.dataset_conversion.protocols import divided_groups
 from nnmedseg.dataset_conversion.registry import register
 from nnmedseg.errors import DataError
 
@@ -90,11 +89,5 @@ def _notes_on_patients(cases: Sequence[Case]) -> list[str]:
         notes.append(
             f"{TABLE} does not tell the patients of {unknown} of {len(cases)} images: images of "
             "one patient fall into different folds"
-        )
-    shared = divided_groups(cases)
-    if shared:
-        notes.append(
-            f"The official parts share {len(shared)} patient(s), so test results are optimistic "
-            "(--split by-patient keeps patients apart)"
         )
     return notes

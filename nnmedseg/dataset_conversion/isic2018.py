@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nnmedseg.dataset_conversion._isic import IMAGE_NAME, MASK_NAME, SHARED_IMAGES
 from nnmedseg.dataset_conversion.base import Case, DatasetConverter
 from nnmedseg.dataset_conversion.finding import cases_in_part_folders
 from nnmedseg.dataset_conversion.registry import register
@@ -29,6 +30,7 @@ class ISIC2018(DatasetConverter):
 
     def find_cases(self, root: Path) -> list[Case]:
         """Find the images of task 1 and 2 and the masks of task 1."""
+        self.notes.append(SHARED_IMAGES)
         return cases_in_part_folders(
             root,
             {
@@ -39,6 +41,6 @@ class ISIC2018(DatasetConverter):
                 ),
                 "test": ("ISIC2018_Task1-2_Test_Input", "ISIC2018_Task1_Test_GroundTruth"),
             },
-            image_name=r"(?P<id>ISIC_\d+)",
-            mask_name=r"(?P<id>ISIC_\d+)_segmentation",
+            image_name=IMAGE_NAME,
+            mask_name=MASK_NAME,
         )

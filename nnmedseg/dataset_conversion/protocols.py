@@ -22,9 +22,9 @@ __all__ = [
     "PROTOCOLS",
     "Protocol",
     "apply_protocol",
-    "divided_groups",
     "find_protocol",
     "list_protocols",
+    "notes_on_groups",
 ]
 
 
@@ -83,22 +83,22 @@ def apply_protocol(
     parts = kept | _divide(pool, protocol, set(kept.values()), seed, notes)
     used = [replace(case, part=parts[case.id]) for case in cases if case.id in parts]
     left_out = [case for case in cases if case.id not in parts]
-    divided = divided_groups(used)
-    if divided:
-        notes.append(
-            f"{len(divided)} group(s) of cases that belong together, for instance of one patient, "
-            f"are in more than one part: {list_some(divided)}"
-        )
-    return used, left_out, notes
+    return used, left_out, [*notes, *notes_on_groups(used)]
 
 
-def divided_groups(cases: Sequence[Case]) -> list[str]:
-    """Return the groups, for instance patients, that are in more than one part."""
+def notes_on_groups(cases: Sequence[Case]) -> list[str]:
+    """Say which groups, for instance patients, are in more than one part, if any are."""
     parts: dict[str, set[Part]] = {}
     for case in cases:
         if case.group is not None:
             parts.setdefault(case.group, set()).add(case.part)
-    return sorted(group for group, found in parts.items() if len(found) > 1)
+    divided = sorted(group for group, found in parts.items() if len(found) > 1)
+    if not divided:
+        return []
+    return [
+        f"{len(divided)} group(s) of cases that belong together, for instance of one patient, "
+        f"are in more than one part, so test results are optimistic: {list_some(divided)}"
+    ]
 
 
 def _divide(

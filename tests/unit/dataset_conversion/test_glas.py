@@ -52,7 +52,7 @@ def test_patients_are_read_with_any_line_ends(release, folders, end):
 
 def test_patients_in_both_official_parts_are_said(release, folders):
     warnings = record_of(release, folders)["warnings"]
-    assert any("share 1 patient(s)" in text for text in warnings)
+    assert any("1 group(s) of cases that belong together" in text for text in warnings)
 
 
 def test_without_the_table_all_is_converted_and_that_is_said(release, folders):

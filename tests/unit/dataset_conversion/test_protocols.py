@@ -12,9 +12,9 @@ from nnmedseg.dataset_conversion.protocols import (
     PROTOCOLS,
     Protocol,
     apply_protocol,
-    divided_groups,
     find_protocol,
     list_protocols,
+    notes_on_groups,
 )
 from nnmedseg.dataset_conversion.registry import list_converters
 from nnmedseg.errors import DataError, NotFoundError
@@ -231,7 +231,7 @@ def test_the_eyes_of_a_child_are_in_one_part():
         for eye in "LR"
     ]
     used, _, notes = applied("CHASE_DB1", "first-20", given)
-    assert divided_groups(used) == []
+    assert notes_on_groups(used) == []
     assert {case.group for case in used if case.part == "test"} == {
         f"child_{child}" for child in range(11, 15)
     }
@@ -246,7 +246,8 @@ def test_groups_in_one_part_are_not_divided():
         Case("d", (), part="train", group="two"),
         Case("e", (), part="test"),
     ]
-    assert divided_groups(given) == ["two"]
+    (note,) = notes_on_groups(given)
+    assert note.endswith(": two")
 
 
 def test_an_unknown_protocol_lists_those_that_there_are():
