@@ -12,8 +12,10 @@ import SimpleITK
 from nnmedseg.data.duplicates import signature
 from nnmedseg.data.slices import read_array
 from nnmedseg.data.volumes import (
+    ROUNDING,
     Volume,
     decode_volume,
+    displacement,
     geometry_difference,
     non_finite_count,
     read_label_values,
@@ -63,10 +65,12 @@ def write_volume_case(
     labels = _read(masks, "label", lambda values, path: _labels(values, path, converter), converter)
     problems = [*channels.problems, *labels.problems]
     if not problems:
+        first = channels.volumes[0]
+        _unite_grids(first, channels)
+        _unite_grids(first, labels)
         problems = _misfits(channels, labels, converter)
     if problems:
         return {}, problems
-    first = channels.volumes[0]
     record: Record = {
         "image_size": list(first.values.shape),
         "spacing": list(first.spacing),
@@ -126,6 +130,18 @@ def _misshapen(
                 "(height, width)"
             )
     return problems
+
+
+def _unite_grids(first: Volume, read: _Read) -> None:
+    """Put volumes on the grid of the first one where only rounding in their headers differs."""
+    for number, volume in enumerate(read.volumes):
+        if (
+            volume.values.shape == first.values.shape
+            and geometry_difference(first, volume)
+            and displacement(first, volume) <= ROUNDING
+        ):
+            read.volumes[number] = replace(first, values=volume.values)
+            read.unchanged = False
 
 
 def _misfits(channels: _Read, labels: _Read, converter: DatasetConverter) -> list[str]:

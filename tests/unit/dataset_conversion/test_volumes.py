@@ -131,6 +131,15 @@ def test_another_grid_of_the_mask_is_refused_with_both_names(source, folders, gr
     assert f"images/a.nii.gz and labels/a.nii.gz: the {what}" in message
 
 
+def test_a_mask_whose_header_is_rounded_takes_the_grid_of_its_image(source, folders):
+    write(source / "images" / "a.nii.gz", intensities(1))
+    write(source / "labels" / "a.nii.gz", boxes(1), origin=(11.01, -7.5, 30.25))
+    made = convert_volumes(source, folders)
+    mask, image = made / "labelsTr" / "a.nii.gz", made / "imagesTr" / "a_0000.nii.gz"
+    assert np.allclose(grid_of(mask), grid_of(image), atol=1e-5)
+    assert np.array_equal(read(mask), boxes(1))
+
+
 def test_another_size_of_the_mask_is_refused_with_both_names(source, folders):
     write(source / "images" / "a.nii.gz", intensities(1))
     write(source / "labels" / "a.nii.gz", boxes(1, shape=(8, 14, 11)))
