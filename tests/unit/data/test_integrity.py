@@ -158,15 +158,15 @@ def test_the_number_of_workers_changes_nothing(tmp_path):
 
 
 def test_every_file_is_decoded_once(tmp_path, monkeypatch):
-    from nnmedseg.data import _integrity_images
+    from nnmedseg.data.integrity import _images
 
     decoded = []
 
-    def counting(content, path, decode=_integrity_images.decode):
+    def counting(content, path, decode=_images.decode):
         decoded.append(path.name)
         return decode(content, path)
 
-    monkeypatch.setattr(_integrity_images, "decode", counting)
+    monkeypatch.setattr(_images, "decode", counting)
     folder = natural_images(tmp_path / "Dataset001_Test")
     verify_dataset(folder)
     assert sorted(decoded) == sorted(path.name for path in folder.glob("*/*.png"))

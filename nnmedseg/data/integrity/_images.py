@@ -8,8 +8,8 @@ import numpy as np
 
 from nnmedseg.data._decoding import Samples, decode, image_format
 from nnmedseg.data._file_checks import AbsurdSizeError
-from nnmedseg.data._integrity_contents import Contents, FileFormat, Finding
-from nnmedseg.data._integrity_report import UnusableFileError
+from nnmedseg.data.integrity._contents import Contents, FileFormat, Finding
+from nnmedseg.data.integrity._report import UnusableFileError
 from nnmedseg.errors import DataError
 
 FORMATS = {

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nnmedseg.data._integrity_layout import FOLDERS, Layout, Part
-from nnmedseg.data._integrity_report import Problem, problem
+from nnmedseg.data.integrity._layout import FOLDERS, Layout, Part
+from nnmedseg.data.integrity._report import Problem, problem
 from nnmedseg.errors import list_some
 from nnmedseg.files import read_json
 

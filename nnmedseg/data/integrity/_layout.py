@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from nnmedseg.data import _integrity_description as description_file
-from nnmedseg.data._integrity_description import Description, take_likely_ending
-from nnmedseg.data._integrity_report import Problem, problem
-from nnmedseg.data._integrity_volumes import is_stack
+from nnmedseg.data.integrity import _description as description_file
+from nnmedseg.data.integrity._description import Description, take_likely_ending
+from nnmedseg.data.integrity._report import Problem, problem
+from nnmedseg.data.integrity._volumes import is_stack
 from nnmedseg.errors import list_some
 
 Part = Literal["train", "test"]

@@ -16,12 +16,12 @@ from functools import partial
 from pathlib import Path
 
 from nnmedseg.cores import cpu_count
-from nnmedseg.data._integrity_cases import FORMATS, CaseFindings, check_case
-from nnmedseg.data._integrity_description import Description, read_description
-from nnmedseg.data._integrity_layout import FOLDERS, CaseFiles, Layout, find_layout, name_of
-from nnmedseg.data._integrity_lists import check_conversion, check_splits
-from nnmedseg.data._integrity_report import ERRORS, WARNINGS, Problem, Report, in_order, problem
 from nnmedseg.data.duplicates import find_duplicates
+from nnmedseg.data.integrity._cases import FORMATS, CaseFindings, check_case
+from nnmedseg.data.integrity._description import Description, read_description
+from nnmedseg.data.integrity._layout import FOLDERS, CaseFiles, Layout, find_layout, name_of
+from nnmedseg.data.integrity._lists import check_conversion, check_splits
+from nnmedseg.data.integrity._report import ERRORS, WARNINGS, Problem, Report, in_order, problem
 from nnmedseg.errors import NotFoundError
 from nnmedseg.progress import track
 

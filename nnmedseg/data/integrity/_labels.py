@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from nnmedseg.data._integrity_contents import Finding
-from nnmedseg.data._integrity_description import Description
+from nnmedseg.data.integrity._contents import Finding
+from nnmedseg.data.integrity._description import Description
 from nnmedseg.errors import list_some
 
 MOST_COUNTED = 2**16

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from nnmedseg.data._integrity_contents import Contents, FileFormat, Finding
-from nnmedseg.data._integrity_description import Content, Description
-from nnmedseg.data._integrity_images import NATURAL_IMAGES
-from nnmedseg.data._integrity_labels import check_label
-from nnmedseg.data._integrity_layout import CaseFiles, name_of
-from nnmedseg.data._integrity_report import Problem, UnusableFileError, problem
-from nnmedseg.data._integrity_volumes import NIFTI_VOLUMES, STACKS, VOLUMES
 from nnmedseg.data.duplicates import Entry, signature
+from nnmedseg.data.integrity._contents import Contents, FileFormat, Finding
+from nnmedseg.data.integrity._description import Content, Description
+from nnmedseg.data.integrity._images import NATURAL_IMAGES
+from nnmedseg.data.integrity._labels import check_label
+from nnmedseg.data.integrity._layout import CaseFiles, name_of
+from nnmedseg.data.integrity._report import Problem, UnusableFileError, problem
+from nnmedseg.data.integrity._volumes import NIFTI_VOLUMES, STACKS, VOLUMES
 from nnmedseg.data.volumes import non_finite_count
 
 FORMATS: dict[Content, FileFormat] = {

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nnmedseg.data import IMAGE_ENDINGS
-from nnmedseg.data._integrity_report import Problem, problem
+from nnmedseg.data.integrity._report import Problem, problem
 
 FILE = "dataset.json"
 REQUIRED_KEYS = ("channel_names", "labels", "numTraining", "file_ending")

@@ -10,8 +10,8 @@ import nibabel
 import numpy as np
 import tifffile
 
-from nnmedseg.data._integrity_contents import Contents, FileFormat, Finding
-from nnmedseg.data._integrity_report import UnusableFileError
+from nnmedseg.data.integrity._contents import Contents, FileFormat, Finding
+from nnmedseg.data.integrity._report import UnusableFileError
 from nnmedseg.data.volumes import (
     LARGEST_VOLUME_VOXELS,
     ROUNDING,
