@@ -77,6 +77,12 @@ def test_hidden_files_and_those_of_systems_are_passed_over(source, folders):
     assert ids_of(make(source, folders, "images/**/*.png", "masks/**/*.png")) == list(NAMES)
 
 
+def test_one_star_stays_within_one_folder(source, folders):
+    write_pairs(source)
+    save(source / "images" / "deeper" / "d.png", picture(7))
+    assert ids_of(make(source, folders)) == list(NAMES)
+
+
 def test_nothing_found_is_refused_with_names_that_are_there(source, folders):
     write_pairs(source)
     with pytest.raises(NotFoundError, match=r"'pictures/\*.png' matches none of 6 files") as raised:

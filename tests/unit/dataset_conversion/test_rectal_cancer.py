@@ -165,6 +165,16 @@ def test_a_mask_of_another_patient_is_never_taken(download, folders):
         convert("RectalCancer", download, folders=folders)
 
 
+def test_a_slice_of_another_patient_is_never_taken(download, folders):
+    for patient in ("2001", "2002"):
+        write_dicom(download / "data1" / patient / "10001.dcm", hounsfield(int(patient)))
+        save(download / "data1" / patient / "10001_mask.png", grey(blob(1)))
+    write_dicom(download / "data1" / "2002" / "10005.dcm", hounsfield(9))
+    save(download / "data1" / "2001" / "10005_mask.png", grey(blob(1)))
+    with pytest.raises(DataError, match=r"2001/10005_mask\.png: a mask without an image"):
+        convert("RectalCancer", download, folders=folders)
+
+
 def test_a_mask_of_two_phases_is_refused(download, folders):
     patient = download / "data1" / "1002"
     write_dicom(patient / "venous phase" / "10001.dcm", hounsfield(77))

@@ -270,6 +270,14 @@ def test_a_wrong_slice_is_refused_by_name_and_its_case_skipped(prepared, slices,
     assert [case["id"] for case in conversion_of(made)["cases"]] == ["case0005", "case0008"]
 
 
+def test_a_test_volume_of_four_dimensions_is_refused_by_name(prepared, folders):
+    file = prepared / "data" / "Synapse" / "test_vol_h5" / "case0008.npy.h5"
+    with h5py.File(file, "w") as arrays:
+        arrays["image"], arrays["label"] = scaled(3)[..., None], organs()[..., None]
+    with pytest.raises(DataError, match=r"case0008\.npy\.h5: an array of shape \(11, 40, 44, 1\)"):
+        convert("Synapse", prepared, folders=folders)
+
+
 def test_the_original_labels_become_the_eight_organs_of_the_tables(raw, folders):
     made = convert("Synapse", raw, folders=folders)
     table = np.zeros(14, np.uint8)
