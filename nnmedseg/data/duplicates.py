@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 import xxhash
 
+from nnmedseg.cores import one_thread_each
 from nnmedseg.data._appearance import Appearance, is_colour, perceptual_hash
 from nnmedseg.data._hash_search import Candidates, close_hashes
 
@@ -145,7 +146,7 @@ def _verified(
 ) -> Iterator[Duplicates]:
     """Yield the candidates whose images have the same structure, each pair once."""
     involved = np.unique(np.concatenate((candidates.first, candidates.second)))
-    with ThreadPoolExecutor(num_workers) as executor:
+    with one_thread_each(), ThreadPoolExecutor(num_workers) as executor:
         appearances = executor.map(lambda index: _appearance(entries[index]), involved)
         looks = dict(zip(involved.tolist(), appearances, strict=True))
     found = {

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from nnmedseg.cores import one_thread_each
 from nnmedseg.data.duplicates import Signature, signature
 from nnmedseg.data.images import read_image
 from nnmedseg.data.volumes import read_volume, volume_ending
@@ -110,7 +111,7 @@ def signatures_of(images: Sequence[CaseImage], num_workers: int) -> dict[CaseIma
     signatures = {image: image.recorded for image in images if image.recorded is not None}
     unknown = [image for image in images if image.recorded is None]
     problems = []
-    with ThreadPoolExecutor(num_workers) as executor:
+    with one_thread_each(), ThreadPoolExecutor(num_workers) as executor:
         results = executor.map(_signature_or_problem, unknown)
         if unknown:
             results = track(results, "Reading", len(unknown), "images")

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nnmedseg.cores import cpu_count
+from nnmedseg.cores import cpu_count, one_thread_each
 from nnmedseg.dataset_conversion import _journal
 from nnmedseg.dataset_conversion._case_files import (
     CaseError,
@@ -162,7 +162,8 @@ def _completed(
     Ctrl-C, what has not begun is dropped.
     """
     executor = ThreadPoolExecutor(workers)
-    try:
-        yield as_completed([executor.submit(work, case) for case in cases])
-    finally:
-        executor.shutdown(wait=True, cancel_futures=True)
+    with one_thread_each():
+        try:
+            yield as_completed([executor.submit(work, case) for case in cases])
+        finally:
+            executor.shutdown(wait=True, cancel_futures=True)

@@ -14,7 +14,7 @@ FILES_OF_SYSTEMS = {"thumbs.db", "desktop.ini"}
 ENDINGS_OF_NOTES = {".txt", ".csv", ".json", ".xls", ".xlsx", ".md", ".pdf", ".html", ".rtf"}
 NAMES_OF_NOTES = ("license", "licence", "attribution", "readme", "copying")
 FOLDERS_OF_SYSTEMS = {"__macosx"}
-LEVELS = 4
+LEVELS = 6
 """How far below the download folder the folders of a release are looked for."""
 FILE_LEVELS = 6
 """How far below it files are looked for that are known by their own names."""
