@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from nnmedseg.allocation import reuse_freed_memory
 from nnmedseg.cores import cpu_count, one_thread_each
 from nnmedseg.dataset_conversion import _journal
 from nnmedseg.dataset_conversion._case_files import (
@@ -161,6 +162,7 @@ def _completed(
     hold no more than ``workers`` cases in memory. When the block is left early, for instance by
     Ctrl-C, what has not begun is dropped.
     """
+    reuse_freed_memory()
     executor = ThreadPoolExecutor(workers)
     with one_thread_each():
         try:

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from nnmedseg.allocation import reuse_freed_memory
 from nnmedseg.cores import cpu_count, one_thread_each
 from nnmedseg.data.duplicates import find_duplicates
 from nnmedseg.data.integrity._cases import FORMATS, CaseFindings, check_case
@@ -91,6 +92,7 @@ def _check_files(
         return [CaseFindings() for _ in layout.cases]
     file_format = FORMATS[description.content]
     check = partial(check_case, folder=folder, description=description, file_format=file_format)
+    reuse_freed_memory()
     with one_thread_each(), ThreadPoolExecutor(workers) as pool:
         found = pool.map(check, layout.cases)
         return list(track(found, f"Verifying {folder.name}", len(layout.cases)))
