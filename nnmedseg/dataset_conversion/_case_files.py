@@ -109,7 +109,7 @@ def take_over(source: SourceFile, target: Path) -> None:
     temporary = target.with_name(f".linking-{target.name}")
     try:
         temporary.unlink(missing_ok=True)
-        os.link(source.path, temporary)
+        os.link(source.path.resolve(), temporary)  # a link to a symbolic link would be one too
     except OSError:
         _copy(source, target)
         return

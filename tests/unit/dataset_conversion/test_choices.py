@@ -175,6 +175,15 @@ def test_a_png_that_is_right_shares_its_place_on_the_disk(download, folders):
     assert (made / "imagesTr" / "ISIC_0000222_0000.png").samefile(photo.with_suffix(".png"))
 
 
+def test_a_symbolic_link_to_a_right_png_becomes_a_file(download, folders, tmp_path):
+    photo, elsewhere = image(download, 222), tmp_path / "elsewhere.png"
+    Image.open(photo).convert("RGB").save(elsewhere)
+    photo.with_suffix(".png").symlink_to(elsewhere)
+    photo.unlink()
+    made = convert("ISIC2018", download, folders=folders)
+    assert not (made / "imagesTr" / "ISIC_0000222_0000.png").is_symlink()
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "L", "P"])
 def test_a_png_that_nnunet_would_read_otherwise_is_written_anew(download, folders, mode):
     photo = image(download, 222)
