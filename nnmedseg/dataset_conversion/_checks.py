@@ -71,6 +71,7 @@ def check_cases(found: Sequence[Case], converter: DatasetConverter) -> CheckedCa
     if not any(case.part == "train" for case in found):
         checked.problems.append(CaseProblem("there is no training case"))
     checked.skipped.update(_other_files(found))
+    checked.skipped.update(converter.left_out)
     return checked
 
 

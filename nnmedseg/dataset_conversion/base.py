@@ -114,6 +114,8 @@ class DatasetConverter(ABC):
         includes: What ``Options.include`` may name, with a sentence each.
         notes: Sentences for the user that ``find_cases`` finds worth saying, for instance which
             slices are missing. They are printed and written into ``conversion.json``.
+        left_out: Files of the download that ``find_cases`` leaves out on purpose, with the reason
+            that ``conversion.json`` gives.
     """
 
     name: str
@@ -140,6 +142,7 @@ class DatasetConverter(ABC):
         """
         self.options = options or Options()
         self.notes: list[str] = []
+        self.left_out: dict[Path, str] = {}
         understood = set(self.understands)
         if self.content != "volume":
             understood.add("resize_masks")

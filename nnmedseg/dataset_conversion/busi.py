@@ -47,6 +47,8 @@ class BUSI(DatasetConverter):
             require_folders(root, [] if normal else ["the one with normal (1).png"])
             cases += normal
         elif normal:
+            files = (path for case in normal for path in (*case.images, *case.masks))
+            self.left_out |= dict.fromkeys(files, "without a lesion; --include normal converts it")
             self.notes.append(
                 f"{len(normal)} images without a lesion are left out (--include normal converts "
                 "them too)"

@@ -105,11 +105,13 @@ class MSD(DatasetConverter):
         listed = {path for case in cases for path in (*case.images, *case.masks)}
         parts = [path for path in subfolders(folder) if path.name in FOLDERS]
         present = [path for part in parts for path in find_images(part, ENDINGS)]
-        extra = [path.relative_to(folder).as_posix() for path in present if path not in listed]
-        if extra:
+        unlisted = [path for path in present if path not in listed]
+        if unlisted:
+            self.left_out |= dict.fromkeys(unlisted, f"not in {DESCRIPTION}")
+            names = sorted(path.relative_to(folder).as_posix() for path in unlisted)
             self.notes.append(
-                f"{len(extra)} file(s) are not in {DESCRIPTION} and were left out: "
-                f"{list_some(sorted(extra))}."
+                f"{len(unlisted)} file(s) are not in {DESCRIPTION} and were left out: "
+                f"{list_some(names)}."
             )
         return cases
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from nnmedseg.dataset_conversion._listed_files import Finder, find_tables
+from nnmedseg.dataset_conversion._patterns import list_files
 from nnmedseg.dataset_conversion.base import Case, DatasetConverter, Part
 from nnmedseg.dataset_conversion.finding import (
     find_folders,
@@ -77,6 +78,8 @@ class PolypBenchmark(DatasetConverter):
         for folder in sorted(test_sets):
             name = _test_set((folder.name,))
             if name is None:
+                files = (path for path, _ in list_files(folder))
+                self.left_out |= dict.fromkeys(files, "in none of the five test sets")
                 self.notes.append(f"{folder.name} was left out: it is none of the five test sets.")
                 continue
             cases += _with_prefix(_cases_of_set(folder, "test"), name)

@@ -120,6 +120,8 @@ class RectalCancer(DatasetConverter):
             case = by_id.pop(name.casefold(), absent)
             divided.append(replace(case, part=PARTS[row["category"]]))
         if by_id:
+            files = (path for case in by_id.values() for path in (*case.images, *case.masks))
+            self.left_out |= dict.fromkeys(files, f"not named in {table.name}")
             self.notes.append(
                 f"{table.name} does not name {len(by_id)} slice(s), which were left out: "
                 f"{list_some(sorted(case.id for case in by_id.values()))}."
@@ -153,6 +155,7 @@ class RectalCancer(DatasetConverter):
         without = [path for same in slices.values() for path in same.values() if path not in found]
         patients = {_place_of(path)[0] for path in without} - {_place_of(path)[0] for path in found}
         if without:
+            self.left_out |= dict.fromkeys(without, "a slice without a mask file")
             self.notes.append(
                 f"{len(without)} slice(s) have no mask file and were left out; {len(patients)} "
                 "patient(s) have no mask at all."

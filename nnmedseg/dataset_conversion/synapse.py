@@ -152,16 +152,18 @@ class Synapse(DatasetConverter):
     def _volumes_of(self, slices: Iterable[Path]) -> dict[int, tuple[Path, ...]]:
         """Return the slices of each case in the order of their numbers; note what is missing."""
         cases: dict[int, dict[int, Path]] = {}
-        double = []
+        double: list[Path] = []
         for path in slices:
             match = SLICE_NAME.fullmatch(path.stem)
             if match:
                 case, number = int(match[1]), int(match[2])
                 if number in cases.setdefault(case, {}):
-                    double.append(path.name)
+                    double.append(path)
                 cases[case].setdefault(number, path)
         if double:
-            self.notes.append(f"Slices that are there twice were left out: {list_some(double)}.")
+            self.left_out |= dict.fromkeys(double, "a slice that is there twice")
+            names = [path.name for path in double]
+            self.notes.append(f"Slices that are there twice were left out: {list_some(names)}.")
         for case, files in sorted(cases.items()):
             count = max(SLICES.get(case, 0), max(files) + 1)
             missing = [number for number in range(count) if number not in files]

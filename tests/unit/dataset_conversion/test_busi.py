@@ -14,6 +14,7 @@ from nnmedseg.dataset_conversion.base import Options
 from nnmedseg.errors import NotFoundError, UserError
 
 from .stand_ins import busi, picture, save
+from .volume_files import left_out_of
 
 NORMAL = Options(include=("normal",))
 
@@ -33,6 +34,14 @@ def test_images_without_a_lesion_are_left_out_and_that_is_said(release, folders)
     record = record_of(convert("BUSI", release, folders=folders))
     assert record["counts"]["train"] == 7
     assert any("2 images without a lesion are left out" in text for text in record["warnings"])
+
+
+def test_images_without_a_lesion_are_recorded_with_the_reason(release, folders):
+    left_out = left_out_of(convert("BUSI", release, folders=folders))
+    assert left_out == dict.fromkeys(
+        [f"normal/normal ({n}){end}.png" for n in (1, 2) for end in ("", "_mask")],
+        "without a lesion; --include normal converts it",
+    )
 
 
 def test_images_without_a_lesion_are_converted_on_request(release, folders):
@@ -63,6 +72,8 @@ def test_all_masks_of_an_image_are_recorded(release, folders):
 
 def test_a_copy_under_another_name_is_not_a_case(release, folders):
     save(release / "benign" / "benign (1) - Copy.png", picture(77))
-    record = record_of(convert("BUSI", release, folders=folders))
-    assert record["counts"]["train"] == 7
-    assert [entry["file"] for entry in record["skipped"]] == ["benign/benign (1) - Copy.png"]
+    made = convert("BUSI", release, folders=folders, options=NORMAL)
+    assert record_of(made)["counts"]["train"] == 9
+    assert left_out_of(made) == {
+        "benign/benign (1) - Copy.png": "not an image or mask of a case by its name"
+    }

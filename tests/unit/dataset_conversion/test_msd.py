@@ -20,6 +20,7 @@ from .volume_files import (
     conversion_of,
     description_of,
     intensities,
+    left_out_of,
     read,
     write_with_nibabel,
 )
@@ -140,9 +141,12 @@ def test_a_damaged_file_is_refused_by_name(task, folders):
 
 def test_files_that_are_not_listed_are_said(task, folders):
     change(task, training=json.loads((task / "dataset.json").read_text())["training"][:2])
-    warnings = "\n".join(conversion_of(make(task, folders))["warnings"])
+    made = make(task, folders)
+    warnings = "\n".join(conversion_of(made)["warnings"])
     assert "2 file(s) are not in dataset.json" in warnings
     assert "imagesTr/brain_010.nii.gz, labelsTr/brain_010.nii.gz" in warnings
+    files = ("imagesTr/brain_010.nii.gz", "labelsTr/brain_010.nii.gz")
+    assert left_out_of(made) == dict.fromkeys(files, "not in dataset.json")
 
 
 def test_a_missing_folder_of_test_images_is_said(task, folders):

@@ -14,7 +14,7 @@ from nnmedseg.dataset_conversion import convert
 from nnmedseg.errors import DataError, NotFoundError
 
 from .stand_ins import blob, grey, picture, save
-from .volume_files import conversion_of
+from .volume_files import conversion_of, left_out_of
 
 TEST_SETS = ("CVC-300", "CVC-ClinicDB", "CVC-ColonDB", "ETIS-LaribPolypDB", "Kvasir")
 ELSEWHERE = "/home/someone/polyp/"
@@ -108,6 +108,11 @@ def test_other_folders_of_the_test_part_are_left_out_with_a_word(download, folde
     made = convert("PolypBenchmark", download, folders=folders)
     assert subsets_of(made) == EXPECTED
     assert any(note.startswith("test was left out") for note in conversion_of(made)["warnings"])
+    assert left_out_of(made) == {
+        f"TestDataset/test/{kind}/{n}.png": "in none of the five test sets"
+        for kind in ("images", "masks")
+        for n in (1, 2)
+    }
 
 
 def test_the_choice_on_the_test_sets_and_other_counts_are_said(download, folders):

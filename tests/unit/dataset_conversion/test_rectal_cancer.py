@@ -14,7 +14,7 @@ from nnmedseg.dataset_conversion import convert
 from nnmedseg.errors import DataError, NotFoundError
 
 from .stand_ins import blob, grey, picture, save
-from .volume_files import conversion_of
+from .volume_files import conversion_of, left_out_of
 
 PATIENTS = (1001, 1002, 1003, 1004, 1005, 1006)
 
@@ -102,6 +102,13 @@ def test_slices_without_a_mask_are_left_out_with_a_word(download, folders):
     made = convert("RectalCancer", download, folders=folders)
     assert len(cases_of(made)) == 11
     assert "1 slice(s) have no mask file and were left out; 0 patient(s)" in warnings_of(made)
+
+
+def test_slices_without_a_mask_are_recorded_whether_or_not_their_patient_has_any(download, folders):
+    write_dicom(download / "data1" / "1007" / "10001.dcm", hounsfield(77))
+    left_out = left_out_of(convert("RectalCancer", download, folders=folders))
+    slices = ("data1/1001/arterial phase/10002.dcm", "data1/1007/10001.dcm")
+    assert left_out == dict.fromkeys(slices, "a slice without a mask file")
 
 
 def test_slices_without_tumour_are_kept_with_a_word(download, folders):
@@ -238,6 +245,8 @@ def test_slices_that_the_table_does_not_name_are_left_out_with_a_word(paper, fol
     made = convert("RectalCancer", paper, folders=folders)
     assert "case004_slice00001" not in cases_of(made)
     assert "does not name 1 slice(s), which were left out: case004_slice00001" in warnings_of(made)
+    files = (f"{folder}/case004_slice00001.png" for folder in ("images", "masks"))
+    assert left_out_of(made) == dict.fromkeys(files, "not named in crc_all.csv")
 
 
 def test_an_unknown_part_is_refused(paper, folders):

@@ -21,7 +21,16 @@ from nnmedseg.dataset_conversion import convert
 from nnmedseg.dataset_conversion.base import Options
 from nnmedseg.errors import DataError, NotFoundError, UserError
 
-from .volume_files import boxes, conversion_of, description_of, grid_of, intensities, read, write
+from .volume_files import (
+    boxes,
+    conversion_of,
+    description_of,
+    grid_of,
+    intensities,
+    left_out_of,
+    read,
+    write,
+)
 
 SAMPLE = Path(__file__).parents[3] / ".." / "shared" / "data" / "Synapse_layout_sample"
 SHAPE = (11, 40, 44)
@@ -164,6 +173,11 @@ def test_double_slices_are_named(prepared, slices, folders):
     (slices / "case0005_slice04.npz").write_bytes(content)
     made = convert("Synapse", prepared, folders=folders)
     assert "twice were left out: case0005_slice04.npz." in warnings_of(made)
+    (left_out,) = left_out_of(made).items()
+    assert left_out == (
+        "data/Synapse/train_npz/case0005_slice04.npz",
+        "a slice that is there twice",
+    )
     assert np.array_equal(read(made / "imagesTr" / "case0005_0000.nii.gz"), scaled(1))
 
 

@@ -65,6 +65,11 @@ def conversion_of(made: Path):
     return json.loads((made / "conversion.json").read_text("utf-8"))
 
 
+def left_out_of(made: Path) -> dict[str, str]:
+    """Read the files that were left out, with the reasons."""
+    return {entry["file"]: entry["reason"] for entry in conversion_of(made)["skipped"]}
+
+
 def description_of(made: Path):
     """Read ``dataset.json``."""
     return json.loads((made / "dataset.json").read_text("utf-8"))
