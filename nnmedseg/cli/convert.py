@@ -76,7 +76,7 @@ def _add_data_set_options(parser: argparse.ArgumentParser) -> None:
         "--labels",
         metavar="LABELS",
         help="a preset (Synapse: transunet, btcv), names in order (liver,spleen) or values with "
-        "names (128=disc,255=cup)",
+        "names ('5=liver,1=spleen,*=background'; * stands for all other values)",
     )
     group.add_argument(
         "--spacing",

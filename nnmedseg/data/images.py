@@ -187,9 +187,8 @@ def decode_labels(content: bytes, path: str | Path, label_values: Mapping[int, i
     if unknown:
         raise DataError(
             f"values that are no label: {list_some(unknown)} (labels: "
-            f"{list_some(sorted(label_values))})",
+            f"{list_some(sorted(label_values))}; --labels can name them, *=background all others)",
             where=path,
-            mend="name them with --labels",
         )
     table = np.zeros(int(present.max(initial=0)) + 1, np.uint8)
     for value in present:

@@ -1,8 +1,8 @@
-"""Names of labels as a user writes them: ``liver,spleen`` or ``128=disc,255=cup``."""
+"""Names of labels as a user writes them: ``liver,spleen`` or ``5=liver,1=spleen,*=background``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from nnmedseg.errors import UserError
@@ -10,9 +10,11 @@ from nnmedseg.errors import UserError
 BACKGROUND = "background"
 LARGEST_VALUE = 65535
 MOST_LABELS = 255
+OTHERS = -1
+"""Stands for all other values; no mask holds it."""
 HOW_TO_WRITE = (
     "write the names of the values 1, 2, ... in their order (--labels liver,spleen) or each value "
-    "with its name (--labels 128=disc,255=cup)"
+    "with its name, and * for all others (--labels '5=liver,1=spleen,*=background')"
 )
 
 
@@ -27,6 +29,31 @@ class LabelNames:
 
     labels: Mapping[str, int]
     values: Mapping[int, int]
+
+
+class ValuesWithDefault(Mapping[int, int]):
+    """The labels of some values of masks, and one label for all other values.
+
+    Every value can be looked up; iterating gives the named ones and ``OTHERS``.
+
+    Args:
+        labels: Label of each named value, and under ``OTHERS`` that of all others.
+    """
+
+    def __init__(self, labels: Mapping[int, int]):
+        self._labels = dict(labels)
+
+    def __getitem__(self, value: int) -> int:
+        """Return the label of any value."""
+        return self._labels.get(value, self._labels[OTHERS])
+
+    def __iter__(self) -> Iterator[int]:
+        """Iterate over the named values and ``OTHERS``."""
+        return iter(self._labels)
+
+    def __len__(self) -> int:
+        """Return the number of named values and ``OTHERS``."""
+        return len(self._labels)
 
 
 def split_names(text: str) -> list[str]:
@@ -44,6 +71,8 @@ def split_names(text: str) -> list[str]:
 def parse_label_names(text: str) -> LabelNames:
     """Read names in the order of the values, or with the values; equal names are one label.
 
+    ``*=NAME`` names all values that are not written, except 0, which is then background.
+
     Raises:
         UserError: The list cannot be understood, or names a value twice.
     """
@@ -58,7 +87,8 @@ def parse_label_names(text: str) -> LabelNames:
                 mend=HOW_TO_WRITE,
             )
         return number_labels(names, range(1, len(names) + 1))
-    values = [_whole_number(value, text) for value, _ in pairs]
+    keys = [value.strip() for value, _ in pairs]
+    values = [OTHERS if key == "*" else _whole_number(key, text) for key in keys]
     names = [name.strip() for _, name in pairs]
     if len(set(values)) < len(values) or not all(names):
         raise UserError(
@@ -72,7 +102,7 @@ def number_labels(names: Sequence[str], values: Sequence[int]) -> LabelNames:
 
     Args:
         names: Name of the label of each value; ``background`` and equal names are allowed.
-        values: Values in the mask files.
+        values: Values in the mask files; ``OTHERS`` for all that are not named.
 
     Raises:
         UserError: There is no foreground, or more labels than a mask of 8 bits holds.
@@ -86,9 +116,8 @@ def number_labels(names: Sequence[str], values: Sequence[int]) -> LabelNames:
             where="--labels",
             mend=HOW_TO_WRITE,
         )
-    return LabelNames(
-        labels, {0: 0} | {value: labels[name] for value, name in zip(values, names, strict=True)}
-    )
+    numbers = {0: 0} | {value: labels[name] for value, name in zip(values, names, strict=True)}
+    return LabelNames(labels, ValuesWithDefault(numbers) if OTHERS in numbers else numbers)
 
 
 def _whole_number(text: str, whole: str) -> int:

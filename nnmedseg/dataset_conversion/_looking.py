@@ -96,8 +96,8 @@ def _label_maps(foreground: Sequence[int]) -> MaskKind:
         f"{list_some(foreground)}",
         where="--masks",
         mend=f"name each value: --labels {example or '1=name1'}"
-        f"{',...' if count > 3 else ''}; values of the same name become one label, and the name "
-        "background is for values that are none",
+        f"{',...' if count > 3 else ''}; values of the same name become one label, "
+        "*=background stands for all that are not named",
     )
 
 

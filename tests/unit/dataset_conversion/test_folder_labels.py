@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nnmedseg.dataset_conversion._label_names import parse_label_names
 from nnmedseg.errors import DataError, UserError
 
 from .own_images import NAMES, label_map, label_of, make, write_pairs
 from .stand_ins import HEIGHT, WIDTH, blob, grey, save
-from .volume_files import conversion_of, description_of, read
+from .volume_files import conversion_of, description_of, intensities, read, write
 
 SAMPLES = Path(__file__).parents[3] / ".." / "shared" / "data"
 
@@ -84,6 +85,7 @@ def test_other_values_are_refused_with_what_to_write(source, folders, values):
     foreground = sorted({value for value in values if value})
     assert ": " + ", ".join(map(str, foreground)) in str(raised.value)
     assert f"--labels {foreground[0]}=name1" in str(raised.value)
+    assert "*=background" in str(raised.value)
 
 
 def test_values_of_sixteen_bits_are_refused_with_what_to_write(source, folders):
@@ -112,15 +114,64 @@ def test_labels_can_be_named(source, folders, values, labels, meaning):
     assert np.array_equal(label_of(made, "b"), lookup[masks[1]])
 
 
-def test_values_without_a_name_are_refused_by_file(source, folders):
+@pytest.mark.parametrize(
+    ("labels", "meaning"),
+    [
+        ("5=liver,1=spleen,*=background", ({"liver": 1, "spleen": 2}, (0, 2, 1, 0))),
+        ("5=liver, * = rest", ({"liver": 1, "rest": 2}, (0, 2, 1, 2))),
+        ("*=rest,0=air,5=background", ({"rest": 1, "air": 2}, (2, 1, 0, 1))),
+    ],
+)
+@pytest.mark.parametrize("ending", ["png", "nii.gz"])
+def test_a_star_stands_for_all_values_that_are_not_named(source, folders, ending, labels, meaning):
+    named, expected = meaning
+    values = np.array([0, 1, 5, 200], np.uint8)
+    places = label_map(1, (0, 1, 2, 3))
+    if ending == "png":
+        write_pairs(source, [values[places]])
+        written = label_of(make(source, folders, labels=labels), "a")
+    else:
+        write(source / "images" / "a.nii.gz", intensities(1, (2, *places.shape)))
+        write(source / "masks" / "a.nii.gz", values[np.stack([places, places])])
+        made = make(source, folders, "images/*.nii.gz", "masks/*.nii.gz", labels=labels)
+        written = read(made / "labelsTr" / "a.nii.gz")[0]
+    assert np.array_equal(written, np.array(expected)[places])
+    description = description_of(folders.raw / "Dataset500_Mine")
+    assert description["labels"] == {"background": 0} | named
+
+
+def test_labels_of_all_other_values_can_be_told_apart():
+    first, second, named = (
+        sorted(parse_label_names(text).values.items())
+        for text in ("1=a,2=b,*=a", "1=a,2=b,*=b", "1=a,2=b")
+    )
+    assert first != second
+    assert first != named
+
+
+def test_values_without_a_name_are_refused_by_file_with_what_to_write(source, folders):
     write_pairs(source, [label_map(n, (0, 1, 2)) for n in range(2)] + [label_map(0, (0, 5))])
-    with pytest.raises(DataError, match=r"masks/c\.png: values that are no label: 5"):
+    with pytest.raises(DataError, match=r"masks/c\.png: values that are no label: 5") as raised:
         make(source, folders, labels="liver,spleen")
+    assert "*=background" in str(raised.value)
 
 
 @pytest.mark.parametrize(
     "labels",
-    ["a,,b", "a,a", "a,background", "1=a,1=b", "x=a", "1=", "1=a,b", "70000=a", "1=background"],
+    [
+        "a,,b",
+        "a,a",
+        "a,background",
+        "1=a,1=b",
+        "x=a",
+        "1=",
+        "1=a,b",
+        "70000=a",
+        "1=background",
+        "*=background",
+        "*=a,*=b",
+        "*=",
+    ],
 )
 def test_names_that_cannot_be_understood_are_refused(source, folders, labels):
     write_pairs(source)
@@ -141,9 +192,7 @@ def test_the_ct_samples_need_names_for_their_values(folders):
     with pytest.raises(DataError, match="the masks hold 62 values beside 0"):
         make(root, folders, "*/ct.nii.gz", "*/seg_multilabel.nii.gz")
     masks = [read(path) for path in sorted(root.glob("*/seg_multilabel.nii.gz"))]
-    values = sorted({int(value) for mask in masks for value in np.unique(mask)} - {0})
-    names = {1: "spleen", 5: "liver"}
-    labels = ",".join(f"{value}={names.get(value, 'background')}" for value in values)
+    labels = "1=spleen,5=liver,*=background"
     made = make(root, folders, "*/ct.nii.gz", "*/seg_multilabel.nii.gz", labels=labels)
     for case, mask in zip(("ct_crop30", "ct_full112"), masks, strict=True):
         written = read(made / "labelsTr" / f"{case}.nii.gz")
