@@ -8,6 +8,7 @@ eight orientations follow from one.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -47,9 +48,9 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 SYMMETRIES = 8
 
 
-def is_colour(image: np.ndarray) -> bool:
-    """Return whether three dimensions are (H, W, 3) and not (Z, Y, X)."""
-    return image.ndim == 3 and image.shape[-1] == 3 and image.dtype in (np.uint8, np.uint16)
+def is_volume(image: np.ndarray) -> bool:
+    """Return whether an image is (Z, Y, X), and not (H, W) or colours (H, W, 3)."""
+    return image.ndim == 3 and not _is_colour(image)
 
 
 def perceptual_hash(image: np.ndarray) -> str:
@@ -58,8 +59,8 @@ def perceptual_hash(image: np.ndarray) -> str:
     Args:
         image: (H, W), (H, W, 3) or a volume (Z, Y, X), whose mean over Z is hashed.
     """
-    if image.ndim == 3 and not is_colour(image):
-        image = _finite(image).mean(axis=0)
+    if is_volume(image):
+        image = _mean_plane(image)
     height, width = image.shape[:2]
     rows, columns = (max(1, side // SAMPLES_A_SIDE) for side in (height, width))
     grey = _grey(image[rows // 2 :: rows, columns // 2 :: columns])
@@ -121,12 +122,12 @@ class Appearance:
     @classmethod
     def of(cls, image: np.ndarray) -> Appearance:
         """Shrink an image (H, W) or (H, W, 3) or a volume (Z, Y, X)."""
-        if image.ndim == 2 or is_colour(image):
-            small = _shrink(_grey(image)[None], (1, IMAGE_SIDE, IMAGE_SIDE))
-            is_fine = min(image.shape[:2]) >= 2 * IMAGE_SIDE
-        else:
-            small = _shrink(_finite(image), (VOLUME_DEPTH, VOLUME_SIDE, VOLUME_SIDE))
+        if is_volume(image):
+            small = _shrink(map(_finite, image), (VOLUME_DEPTH, VOLUME_SIDE, VOLUME_SIDE))
             is_fine = True
+        else:
+            small = _shrink([_grey(image)], (1, IMAGE_SIDE, IMAGE_SIDE))
+            is_fine = min(image.shape[:2]) >= 2 * IMAGE_SIDE
         small -= small.mean()
         return cls((small / max(float(small.std()), 1e-20)).astype(np.float16), is_fine)
 
@@ -175,9 +176,21 @@ def _parts_of(symmetry: int) -> tuple[bool, bool, bool]:
     return bool(symmetry & 4), bool(symmetry & 2), bool(symmetry & 1)
 
 
+def _is_colour(image: np.ndarray) -> bool:
+    return image.ndim == 3 and image.shape[-1] == 3 and image.dtype in (np.uint8, np.uint16)
+
+
 def _grey(image: np.ndarray) -> np.ndarray:
     values = _finite(image)
-    return values @ LUMA if is_colour(image) else values
+    return values @ LUMA if _is_colour(image) else values
+
+
+def _mean_plane(volume: np.ndarray) -> np.ndarray:
+    """Return the mean over Z, (Y, X), without a copy of the volume."""
+    total = np.zeros(volume.shape[1:], np.float32)
+    for plane in volume:
+        total += _finite(plane)
+    return total / len(volume)
 
 
 def _finite(values: np.ndarray) -> np.ndarray:
@@ -203,12 +216,14 @@ def _cosines(length: int, count: int, step: int = 1) -> np.ndarray:
     return cosines.astype(np.float32)
 
 
-def _shrink(values: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """Bring (Z, Y, X) to another shape without aliasing."""
-    for axis in (2, 1, 0):
-        matrix = _low_pass(values.shape[axis], shape[axis])
-        values = np.moveaxis(np.tensordot(matrix, values, (1, axis)), 0, axis)
-    return values
+def _shrink(planes: Iterable[np.ndarray], shape: tuple[int, int, int]) -> np.ndarray:
+    """Bring the planes (Y, X) of a picture to another shape (Z, Y, X) without aliasing."""
+    depth, height, width = shape
+    small = np.stack([
+        _low_pass(plane.shape[0], height) @ plane @ _low_pass(plane.shape[1], width).T
+        for plane in planes
+    ])  # fmt: skip
+    return np.tensordot(_low_pass(len(small), depth), small, 1)
 
 
 @lru_cache(maxsize=64)

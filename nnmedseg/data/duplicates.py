@@ -16,7 +16,7 @@ import numpy as np
 import xxhash
 
 from nnmedseg.cores import one_thread_each
-from nnmedseg.data._appearance import Appearance, is_colour, perceptual_hash
+from nnmedseg.data._appearance import Appearance, is_volume, perceptual_hash
 from nnmedseg.data._hash_search import Candidates, close_hashes
 
 __all__ = ["Duplicates", "Entry", "Signature", "find_duplicates", "groups_of", "signature"]
@@ -168,11 +168,11 @@ def _without_repetition(image: np.ndarray) -> np.ndarray:
         raise ValueError(f"an image has no signature if it is {image.dtype} {image.shape}")
     if image.ndim == 2:
         return image
-    if is_colour(image):
-        # Most colour images differ in a few pixels already.
-        grey = _equal_channels(image[::16, ::16]) and _equal_channels(image)
-        return image[..., 0] if grey else image
-    return image[0] if len(image) == 1 else image
+    if is_volume(image):
+        return image[0] if len(image) == 1 else image
+    # Most colour images differ in a few pixels already.
+    grey = _equal_channels(image[::16, ::16]) and _equal_channels(image)
+    return image[..., 0] if grey else image
 
 
 def _equal_channels(image: np.ndarray) -> bool:
@@ -181,29 +181,40 @@ def _equal_channels(image: np.ndarray) -> bool:
 
 
 def _hash_of_samples(samples: np.ndarray) -> str:
-    samples = np.ascontiguousarray(_in_smallest_type(samples))
+    planes = samples if is_volume(samples) else samples[None]
+    kind = _smallest_type(planes)
     # A fifteenth of SHA-256's time, which was a tenth of a conversion's; nobody forges images here.
-    digest = xxhash.xxh3_128(f"{samples.dtype.str} {samples.shape}".encode())
-    digest.update(samples.data)
+    digest = xxhash.xxh3_128(f"{kind.str} {samples.shape}".encode())
+    for plane in planes:
+        values = plane.astype(kind, order="C", copy=False)
+        digest.update((values + 0 if kind.kind == "f" else values).data)  # -0 becomes 0
     return digest.hexdigest()
 
 
-def _in_smallest_type(samples: np.ndarray) -> np.ndarray:
-    """Return equal values in a type that depends on the values only, little-endian."""
-    if samples.dtype == np.uint8:
-        return samples
-    if samples.dtype.kind != "f" or _are_whole(samples):
-        low, high = samples.min(), samples.max()
+def _smallest_type(planes: np.ndarray) -> np.dtype:
+    """Return the type that values are hashed in, which depends on the values only.
+
+    What is computed on the way is held for one plane at a time: volumes may fill the memory.
+    """
+    if planes.dtype == np.uint8:
+        return planes.dtype
+    if planes.dtype.kind != "f" or all(_are_whole(plane) for plane in planes):
+        low, high = planes.min().item(), planes.max().item()
         for name in WHOLE_NUMBER_TYPES:
             limits = np.iinfo(name)
             if limits.min <= low and high <= limits.max:
-                return samples.astype(name)
+                return np.dtype(name)
+    return np.dtype("<f4" if all(_fits_single(plane) for plane in planes) else "<f8")
+
+
+def _are_whole(plane: np.ndarray) -> bool:
+    some = plane[..., ::16]  # decides for most images
+    return np.array_equal(some, np.rint(some)) and np.array_equal(plane, np.rint(plane))
+
+
+def _fits_single(plane: np.ndarray) -> bool:
+    if plane.dtype in (np.float16, np.float32):
+        return True
     with np.errstate(over="ignore"):
-        single = samples.astype("<f4")
-    fits = np.array_equal(single, samples, equal_nan=samples.dtype.kind == "f")
-    return (single if fits else samples.astype("<f8")) + 0  # -0 becomes 0
-
-
-def _are_whole(samples: np.ndarray) -> bool:
-    some = samples[..., ::16]  # decides for most images
-    return np.array_equal(some, np.rint(some)) and np.array_equal(samples, np.rint(samples))
+        single = plane.astype(np.float32)
+    return np.array_equal(single, plane, equal_nan=plane.dtype.kind == "f")

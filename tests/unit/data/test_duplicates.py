@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -192,6 +193,11 @@ def test_pixels_depend_on_values_and_not_on_their_type():
     assert pixels(values / 3) != pixels((values / 3).astype(np.float32))
 
 
+def test_whole_numbers_beyond_64_bits_do_not_overflow():
+    values = [[0.0, 2.0**63]]
+    assert pixels(np.array(values)) == pixels(np.array(values, np.uint64))
+
+
 def test_pixels_depend_on_the_shape():
     values = np.arange(24, dtype=np.uint8)
     assert pixels(values.reshape(4, 6)) != pixels(values.reshape(6, 4))
@@ -235,6 +241,21 @@ def test_a_changed_volume_is_near(change):
     values = volume(0)
     values[:2, :3, :3] = 0.0  # where NaN, which counts as zero, makes no difference
     assert kinds(values, change(values)) == ["near"]
+
+
+@pytest.mark.parametrize("describe", [signature, Appearance.of])
+@pytest.mark.parametrize(
+    ("kind", "part"), [(np.int16, 0), (np.float32, 0), (np.float32, 0.5), (np.float64, 0.3)]
+)
+def test_a_volume_is_described_in_little_memory(describe, kind, part):
+    values = np.tile(np.rint(volume(2) * 1000), (4, 4, 5)).astype(kind) + kind(part)
+    tracemalloc.start()
+    try:
+        describe(values)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < values.nbytes / 4
 
 
 def test_volumes_with_the_same_mean_along_z_are_not_near():
