@@ -24,6 +24,7 @@ from nnmedseg.dataset_conversion._case_files import (
     Targets,
     take_over,
 )
+from nnmedseg.dataset_conversion._label_counts import describe_labels
 from nnmedseg.dataset_conversion.base import DatasetConverter
 from nnmedseg.errors import DataError
 
@@ -88,18 +89,6 @@ def describe_image(pixels: np.ndarray) -> Record:
     if np.unique(pixels[::16, ::16]).size <= 2 and np.unique(pixels).size <= 2:
         record["two_valued"] = True
     return record
-
-
-def describe_labels(labels: np.ndarray) -> Record:
-    """Return how many pixels (or voxels) each label and the foreground have."""
-    foreground = int(np.count_nonzero(labels))
-    largest = int(labels.max(initial=0))
-    counts = {1: foreground} if largest == 1 else dict(enumerate(np.bincount(labels.ravel())))
-    return {
-        "foreground_pixels": foreground,
-        "foreground_share": foreground / labels.size,
-        "label_pixels": {str(n): int(count) for n, count in counts.items() if n and count},
-    }
 
 
 def resize_nearest(labels: np.ndarray, size: tuple[int, ...]) -> np.ndarray:

@@ -23,6 +23,7 @@ from nnmedseg.data.volumes import (
     write_nifti,
 )
 from nnmedseg.dataset_conversion._case_files import Record, SourceFile, Targets, take_over
+from nnmedseg.dataset_conversion._label_counts import count_labels, describe_labels
 from nnmedseg.dataset_conversion.base import DatasetConverter
 from nnmedseg.errors import DataError, list_some
 
@@ -81,7 +82,7 @@ def write_volume_case(
         "signature": signature(first.values).to_dict(),
     }
     if labels.volumes and to.mask is not None:
-        record |= _describe_labels(labels.volumes[0].values)
+        record |= describe_labels(labels.volumes[0].values)
         _write(labels, masks, (to.mask,))
     _write(channels, images, to.images)
     return record, []
@@ -180,7 +181,7 @@ def _labels(values: np.ndarray, path: Path, converter: DatasetConverter) -> np.n
     if converter.label_values is None:
         return (stored != 0).astype(np.uint8)
     known = converter.label_values
-    present = [int(value) for value in np.flatnonzero(_counts(stored))]
+    present = [int(value) for value in np.flatnonzero(count_labels(stored))]
     unknown = [value for value in present if value not in known]
     if unknown:
         what = f"values that are no label: {list_some(unknown)} (labels: {list_some(sorted(known))}"
@@ -189,23 +190,6 @@ def _labels(values: np.ndarray, path: Path, converter: DatasetConverter) -> np.n
     table = np.zeros(present[-1] + 1, np.uint8)
     table[present] = [known[value] for value in present]
     return table[stored]
-
-
-def _counts(labels: np.ndarray) -> np.ndarray:
-    """Count how often each label is there, slice by slice: counting makes 64-bit copies."""
-    counts = np.zeros(int(labels.max()) + 1, np.int64)
-    for plane in labels:
-        counts += np.bincount(plane.ravel(), minlength=len(counts))
-    return counts
-
-
-def _describe_labels(labels: np.ndarray) -> Record:
-    counts = _counts(labels)
-    return {
-        "foreground_pixels": int(counts[1:].sum()),
-        "foreground_share": float(counts[1:].sum() / labels.size),
-        "label_pixels": {str(n): int(counts[n]) for n in np.flatnonzero(counts) if n},
-    }
 
 
 def _write(read: _Read, sources: Sequence[SourceFile], targets: Sequence[Path]) -> None:
