@@ -76,7 +76,7 @@ def _add_data_set_options(parser: argparse.ArgumentParser) -> None:
         "--labels",
         metavar="LABELS",
         help="a preset (Synapse: transunet, btcv), names in order (liver,spleen) or values with "
-        "names ('5=liver,1=spleen,*=background'; * stands for all other values)",
+        "names ('5=liver,1=spleen,*=background'; * stands for all others but 0)",
     )
     group.add_argument(
         "--spacing",
@@ -89,6 +89,12 @@ def _add_data_set_options(parser: argparse.ArgumentParser) -> None:
         "--images", metavar="PATTERN", help="image files, for instance 'images/*.png'"
     )
     group.add_argument("--masks", metavar="PATTERN", help="mask files, for instance 'masks/*.png'")
+    group.add_argument(
+        "--channels",
+        metavar="NAMES",
+        help="names of the channels in order, for instance CT (in Hounsfield units) or "
+        "t1,t2,flair; --images '*/{channel}.nii.gz' finds volumes with one file a channel",
+    )
     group.add_argument(
         "--groups",
         metavar="REGEX",
@@ -112,6 +118,7 @@ def _options(parsed: argparse.Namespace) -> Options:
         spacing=tuple(parsed.spacing) if parsed.spacing else None,
         images=parsed.images,
         masks=parsed.masks,
+        channels=parsed.channels,
         groups=parsed.groups,
         name=parsed.own_name,
         resize_masks=parsed.resize_masks,

@@ -82,6 +82,8 @@ def _problems_of(case: Case, converter: DatasetConverter, *, needs_mask: bool) -
         yield f"{_names(case.masks)}: a mask without an image"
     elif len(case.images) > 1 and converter.content != "volume":
         yield f"{_names(case.images)}: {len(case.images)} images of one case"
+    for channel in case.missing_channels:
+        yield f"{_names(case.images)}: no file of the channel {channel}"
     if not case.masks and (needs_mask or case.part == "train"):
         yield f"{_names(case.images)}: an image without a mask"
     if len(case.masks) > 1 and not (converter.unites_masks or converter.slices_are_files):

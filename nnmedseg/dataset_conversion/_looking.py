@@ -43,14 +43,14 @@ class MaskKind:
     note: str = ""
 
 
-def count_channels(paths: Sequence[Path]) -> int:
-    """Return the number of channels of the first volume that can be read, 1 if none can."""
+def count_channels(paths: Sequence[Path]) -> int | None:
+    """Return the number of channels of the first volume that can be read, None if none can."""
     for path in paths:
         try:
             return len(read_channels(path))
         except DataError:  # said later, with all other broken files
             continue
-    return 1
+    return None
 
 
 def are_grey(paths: Sequence[Path]) -> bool:

@@ -1,4 +1,4 @@
-"""Patterns of file names: ``*``, ``**``, ``?`` and ``{part}``; everything else is literal.
+"""Patterns of file names: ``*``, ``**``, ``?``, ``{part}``, ``{channel}``; all else is literal.
 
 Names of medical data have brackets, blanks and parentheses, which a shell's patterns give a
 meaning to; here they have none.
@@ -16,7 +16,7 @@ from nnmedseg.dataset_conversion.base import Part
 from nnmedseg.dataset_conversion.finding import FILES_OF_SYSTEMS, FOLDERS_OF_SYSTEMS
 from nnmedseg.errors import UserError
 
-PART = "{part}"
+PART, CHANNEL = "{part}", "{channel}"
 PART_NAMES: Mapping[str, Part] = {
     "train": "train",
     "val": "validation",
@@ -24,7 +24,7 @@ PART_NAMES: Mapping[str, Part] = {
     "test": "test",
 }
 WILDCARDS = {"**/": "((?:[^/]+/)*)", "**": "(.*)", "*": "([^/]*)", "?": "([^/])"}
-TOKEN = re.compile(r"\*\*/|\*\*|\*|\?|\{part\}")
+TOKEN = re.compile(r"\*\*/|\*\*|\*|\?|\{part\}|\{channel\}")
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,13 @@ class Match:
         path: The file.
         wildcards: What each wildcard stands for.
         part: What ``{part}`` stands for; ``"train"`` where a pattern has none.
+        channel: Number of the channel that ``{channel}`` stands for; None where a pattern has none.
     """
 
     path: Path
     wildcards: tuple[str, ...]
     part: Part
+    channel: int | None = None
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -50,32 +52,47 @@ class Match:
 class Pattern:
     """A pattern of paths below a folder, in any letter case.
 
-    ``*`` is any text within one name, ``?`` any one character, ``**/`` any number of folders, and
-    ``{part}`` one of train, val, validation and test.
+    ``*`` is any text within one name, ``?`` any one character, ``**/`` any number of folders,
+    ``{part}`` one of train, val, validation and test, and ``{channel}`` the name of a channel.
 
     Attributes:
         text: As the user wrote it.
-        wildcards: How many there are, ``{part}`` not counted.
+        channels: Names of the channels in their order; none where there is no ``{channel}``.
+        wildcards: How many there are, ``{part}`` and ``{channel}`` not counted.
         literals: How many characters stand for themselves.
         has_part: Whether there is ``{part}``.
     """
 
-    def __init__(self, text: str, option: str):
-        """Take a pattern; ``option`` is its name on the command line, for messages.
+    def __init__(self, text: str, option: str, channels: Sequence[str] = ()):
+        """Take a pattern.
+
+        Args:
+            text: As the user wrote it.
+            option: Its name on the command line, for messages.
+            channels: What ``{channel}`` may stand for.
 
         Raises:
-            UserError: It has no wildcard, two ``{part}``, or begins at the root of the disk.
+            UserError: It has no wildcard, two ``{part}`` or ``{channel}``, ``{channel}`` without
+                names for it, or begins at the root of the disk.
         """
         self.text = text.replace("\\", "/").removeprefix("./")
         tokens = TOKEN.findall(self.text)
         self.has_part = PART in tokens
-        self.wildcards = len(tokens) - self.has_part
+        self.channels = tuple(channels) if CHANNEL in tokens else ()
+        self.wildcards = len(tokens) - tokens.count(PART) - tokens.count(CHANNEL)
         self.literals = len(TOKEN.sub("", self.text))
-        if self.text.startswith("/") or tokens.count(PART) > 1:
+        if self.text.startswith("/") or max(tokens.count(PART), tokens.count(CHANNEL)) > 1:
             raise UserError(
                 f"the pattern {text!r} cannot be used",
                 where=option,
-                mend="write it relative to the folder given with -i, with {part} at most once",
+                mend="write it relative to the folder given with -i, with {part} and {channel} at "
+                "most once",
+            )
+        if CHANNEL in tokens and not channels:
+            raise UserError(
+                f"the pattern {text!r} has {{channel}}, but no names that it stands for",
+                where=option,
+                mend="name the channels with --channels t1,t2,flair; only --images has {channel}",
             )
         if not self.wildcards:
             raise UserError(
@@ -83,7 +100,7 @@ class Pattern:
                 where=option,
                 mend=f"write * for what differs between cases, in quotes: {option} 'images/*.png'",
             )
-        self._expression = re.compile(_translate(self.text), re.IGNORECASE)
+        self._expression = re.compile(_translate(self.text, channels), re.IGNORECASE)
 
     def match(self, path: Path, relative: str) -> Match | None:
         """Match a file by its path relative to the folder, with ``/`` between names."""
@@ -92,11 +109,16 @@ class Pattern:
             return None
         groups = match.groupdict()
         part = PART_NAMES[groups["part"].casefold()] if self.has_part else "train"
-        at_part = self._expression.groupindex.get("part")
+        named = self._expression.groupindex.values()
         wildcards = (
-            text.strip("/") for n, text in enumerate(match.groups(), start=1) if n != at_part
+            text.strip("/") for n, text in enumerate(match.groups(), start=1) if n not in named
         )
-        return Match(path, tuple(wildcards), part)
+        return Match(path, tuple(wildcards), part, self._number_of(groups.get("channel")))
+
+    def _number_of(self, channel: str | None) -> int | None:
+        if channel is None:
+            return None
+        return [name.casefold() for name in self.channels].index(channel.casefold())
 
 
 def list_files(root: Path) -> list[tuple[Path, str]]:
@@ -157,12 +179,14 @@ def examples(files: Sequence[tuple[Path, str]], limit: int = 5) -> str:
     return ", ".join(relative for _, relative in files[::step][:limit]) or "no files"
 
 
-def _translate(pattern: str) -> str:
+def _translate(pattern: str, channels: Sequence[str]) -> str:
     expression, end = "", 0
     for token in TOKEN.finditer(pattern):
         expression += re.escape(pattern[end : token.start()])
         if token.group() == PART:
             expression += f"(?P<part>{'|'.join(PART_NAMES)})"
+        elif token.group() == CHANNEL:
+            expression += f"(?P<channel>{'|'.join(map(re.escape, channels))})"
         else:
             expression += WILDCARDS[token.group()]
         end = token.end()

@@ -46,6 +46,7 @@ class Case:
         part: Official part of the release.
         group: What must not be divided by a split, for instance the patient; None: nothing.
         subset: Which of several test sets the case belongs to, where a release has several.
+        missing_channels: Names of the channels of a volume that have no file.
     """
 
     id: str
@@ -54,6 +55,7 @@ class Case:
     part: Part = "train"
     group: str | None = None
     subset: str | None = None
+    missing_channels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class Options:
         spacing: Millimetres along z, y and x, where the files do not tell.
         images: Pattern of the image files below the folder, for instance ``images/*.jpg``.
         masks: Likewise of the mask files.
+        channels: Names of the channels with commas, in their order. ``{channel}`` in ``images``
+            stands for each of them where a volume has one file a channel.
         groups: Regular expression whose first group, found in a case's name, is its group.
         name: Name of the converted data set.
         resize_masks: Bring masks of another size to that of their image.
@@ -76,6 +80,7 @@ class Options:
     spacing: tuple[float, float, float] | None = None
     images: str | None = None
     masks: str | None = None
+    channels: str | None = None
     groups: str | None = None
     name: str | None = None
     resize_masks: bool = False

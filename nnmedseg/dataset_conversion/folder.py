@@ -9,6 +9,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from nnmedseg.data import IMAGE_ENDINGS, VOLUME_ENDINGS
+from nnmedseg.dataset_conversion._channels import (
+    notes_on_normalisation,
+    parse_channel_names,
+    require_count,
+)
 from nnmedseg.dataset_conversion._dataset_name import check_dataset_name
 from nnmedseg.dataset_conversion._label_names import (
     number_labels,
@@ -45,7 +50,7 @@ class Folder(DatasetConverter):
     licence = "not stated"
     citation = "not stated"
     understands: ClassVar[frozenset[str]] = frozenset(
-        {"images", "masks", "labels", "groups", "name", "resize_masks"}
+        {"images", "masks", "channels", "labels", "groups", "name", "resize_masks"}
     )
 
     @property
@@ -57,19 +62,23 @@ class Folder(DatasetConverter):
         """Find the files that the patterns match, and find out what they are.
 
         Raises:
-            NotFoundError: No file matches.
+            NotFoundError: No file matches, or none of a channel.
             DataError: No mask belongs to an image, or the masks need names for their values.
-            UserError: A pattern, the names of labels or the groups cannot be used.
+            UserError: A pattern, the names of channels or labels, or the groups cannot be used.
         """
+        self._channels = parse_channel_names(self.options.channels)
         images, masks = self._match(root)
-        self._set_content([match.path for match in images], [match.path for match in masks])
+        self._set_content(images, masks)
         self._set_labels([match.path for match in masks])
-        cases = _pair(images, masks)
+        cases = _pair(images, masks, self._channels)
         return cases if self.options.groups is None else _with_groups(cases, self.options.groups)
 
     def _match(self, root: Path) -> tuple[list[Match], list[Match]]:
-        patterns = []
-        for option, text in (("--images", self.options.images), ("--masks", self.options.masks)):
+        patterns: list[Pattern] = []
+        for option, text, channels in (
+            ("--images", self.options.images, self._channels),
+            ("--masks", self.options.masks, ()),
+        ):
             if text is None:
                 raise UserError(
                     f"{option} is missing: a pattern that finds the {option[2:]}",
@@ -77,7 +86,7 @@ class Folder(DatasetConverter):
                     mend="for instance --images 'images/*.jpg' --masks 'masks/*_mask.png', "
                     "in quotes and relative to the folder given with -i",
                 )
-            patterns.append(Pattern(text, option))
+            patterns.append(Pattern(text, option, channels))
         files = list_files(root)
         images, masks = match_images_and_masks(files, *patterns)
         for option, pattern, found in zip(
@@ -98,24 +107,47 @@ class Folder(DatasetConverter):
                 mend="write what differs between the names of images and masks into the patterns, "
                 "for instance --masks 'masks/*_mask.png'",
             )
+        _refuse_channels_without_files(patterns[0], images, root)
         return images, masks
 
-    def _set_content(self, images: Sequence[Path], masks: Sequence[Path]) -> None:
+    def _set_content(self, images: Sequence[Match], masks: Sequence[Match]) -> None:
         # Listing the converters must not wait for the image libraries.
         from nnmedseg.dataset_conversion import _looking  # noqa: PLC0415
 
-        if _kind((*images, *masks)) == "volume":
+        paths = [match.path for match in images]
+        in_files = images[0].channel is not None
+        if _kind((*paths, *(match.path for match in masks))) == "volume":
             self.content = "volume"
-            count = _looking.count_channels(images)
-            names = ["image"] if count == 1 else [f"channel_{n}" for n in range(count)]
-            self.channel_names = {str(n): name for n, name in enumerate(names)}
-            self.notes.append(
-                "Each channel will be normalised to mean 0 and deviation 1. If it is CT in "
-                'Hounsfield units, write "CT" for its name into dataset.json before planning.'
+            self._set_volume_channels(None if in_files else _looking.count_channels(paths))
+        elif in_files:
+            raise UserError(
+                f"{images[0].path.name} is a 2D image, and these have one file a case",
+                where="--images",
+                mend="leave out {channel}; channels in separate files are for volumes",
             )
-        elif _looking.are_grey(images):
+        elif _looking.are_grey(paths):
             self.content = "grey"
             self.channel_names = {"0": "grey"}
+        if self._channels:
+            if self.content != "volume":
+                mend = "name as many; several channels of grey are for volumes, 2D images have one"
+                require_count(self._channels, len(self.channel_names), mend)
+            self.channel_names = {str(n): name for n, name in enumerate(self._channels)}
+            self.notes += notes_on_normalisation(self._channels)
+
+    def _set_volume_channels(self, count: int | None) -> None:
+        """Check or make the names of channels; ``count`` is None where no file tells it."""
+        if self._channels:
+            if count is not None:
+                mend = "name as many, or write {channel} into --images if each has its own file"
+                require_count(self._channels, count, mend)
+            return
+        names = [f"channel_{n}" for n in range(count or 1)] if count != 1 else ["image"]
+        self.channel_names = {str(n): name for n, name in enumerate(names)}
+        self.notes.append(
+            "Each channel will be normalised to mean 0 and deviation 1. If it is CT in Hounsfield "
+            "units, name it so: --channels CT."
+        )
 
     def _set_labels(self, masks: Sequence[Path]) -> None:
         from nnmedseg.dataset_conversion import _looking  # noqa: PLC0415
@@ -171,13 +203,26 @@ def _with_groups(cases: list[Case], text: str) -> list[Case]:
     return grouped
 
 
-def _pair(images: Sequence[Match], masks: Sequence[Match]) -> list[Case]:
-    """Make cases of the images and masks that have the same key."""
-    files: dict[tuple[str, ...], tuple[list[Path], list[Path]]] = {}
+def _refuse_channels_without_files(pattern: Pattern, images: Sequence[Match], root: Path) -> None:
+    """Raise NotFoundError unless each channel that a pattern may stand for has some file."""
+    present = {match.channel for match in images}
+    absent = [name for n, name in enumerate(pattern.channels) if n not in present]
+    if absent:
+        raise NotFoundError(
+            f"--images {pattern.text!r} matches no file of the channel {', '.join(absent)}",
+            where=root,
+            mend="write the names of --channels as they are in the names of the files",
+        )
+
+
+def _pair(images: Sequence[Match], masks: Sequence[Match], channels: Sequence[str]) -> list[Case]:
+    """Make cases of the images and masks that have the same key, with channels in their order."""
+    found: dict[tuple[str, ...], tuple[list[Match], list[Match]]] = {}
     named: dict[tuple[str, ...], Match] = {}
-    for kind, matches in enumerate((images, masks)):
+    by_channel = sorted(images, key=lambda match: match.channel or 0)
+    for kind, matches in enumerate((by_channel, masks)):
         for match in matches:
-            files.setdefault(match.key, ([], []))[kind].append(match.path)
+            found.setdefault(match.key, ([], []))[kind].append(match)
             named.setdefault(match.key, match)
     ids = {key: safe_id("_".join(filter(None, match.wildcards))) for key, match in named.items()}
     parts: dict[str, set[Part]] = {}
@@ -186,12 +231,21 @@ def _pair(images: Sequence[Match], masks: Sequence[Match]) -> list[Case]:
     return [
         Case(
             ids[key] if len(parts[ids[key].casefold()]) == 1 else f"{match.part}_{ids[key]}",
-            tuple(files[key][0]),
-            tuple(files[key][1]),
+            tuple(image.path for image in found[key][0]),
+            tuple(mask.path for mask in found[key][1]),
             match.part,
+            missing_channels=_missing_channels(found[key][0], channels),
         )
         for key, match in named.items()
     ]
+
+
+def _missing_channels(images: Sequence[Match], channels: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of channels without a file, where each channel of a case should have one."""
+    present = {match.channel for match in images}
+    if not present or None in present:
+        return ()
+    return tuple(name for n, name in enumerate(channels) if n not in present)
 
 
 def _kind(paths: Sequence[Path]) -> str:

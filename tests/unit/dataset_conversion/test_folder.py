@@ -249,7 +249,7 @@ def test_volumes_with_label_maps_are_converted(source, folders):
     made = make(source, folders, "*/image.nrrd", "*/label.nrrd", labels="a,b,c")
     assert description_of(made)["labels"] == {"background": 0, "a": 1, "b": 2, "c": 3}
     assert np.array_equal(read(made / "labelsTr" / "p2.nii.gz"), boxes(2, labels=3))
-    assert any('write "CT"' in note for note in conversion_of(made)["warnings"])
+    assert any("--channels CT" in note for note in conversion_of(made)["warnings"])
 
 
 @pytest.mark.skipif(not SAMPLES.is_dir(), reason="the real samples are not here")
