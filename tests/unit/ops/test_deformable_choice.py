@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import textwrap
 
 import pytest
@@ -26,36 +23,29 @@ CONVOLUTION = """
         out.square().sum().backward()
     print(float(out.detach().square().sum()), float(x.grad.square().sum()))
 """
-ERROR = "ImportError('undefined symbol: _ZN3foo')"
 
 
-def run(program, *, form="", broken=None, folder=None):
-    """Run a program in a new process, in which importing the module ``broken`` fails."""
-    environment = {**os.environ, "NNMEDSEG_DEFORMABLE": form, "OMP_NUM_THREADS": "1"}
-    if broken:
-        (folder / f"{broken}.py").write_text(f"raise {ERROR}\n")
-        environment["PYTHONPATH"] = os.pathsep.join([str(folder), *sys.path])
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
-    messages = [line for line in done.stderr.splitlines() if "deformable convolution" in line]
-    return [float(number) for number in done.stdout.split()], messages
+@pytest.fixture
+def run(run_program):
+    """Runs a program; returns the numbers it prints and what it logs about the convolution."""
+
+    def run(program, *, form="", broken=None):
+        out, lines = run_program(program, broken=broken, NNMEDSEG_DEFORMABLE=form)
+        messages = [line for line in lines if "deformable convolution" in line]
+        return [float(number) for number in out.split()], messages
+
+    return run
 
 
 @pytest.mark.slow
-def test_a_cpu_uses_numba_and_says_so_once():
+def test_a_cpu_uses_numba_and_says_so_once(run):
     pytest.importorskip("numba")
     _, messages = run(CONVOLUTION)
     assert messages == ["INFO deformable convolution: numba on cpu"]
 
 
 @pytest.mark.slow
-def test_another_form_can_be_forced_and_gives_the_same():
+def test_another_form_can_be_forced_and_gives_the_same(run):
     pytest.importorskip("numba")
     sampled, messages = run(CONVOLUTION, form="sampling")
     assert messages == ["INFO deformable convolution: sampling on cpu"]
@@ -66,9 +56,9 @@ def test_another_form_can_be_forced_and_gives_the_same():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("form", "broken"), [("", "numba"), ("torchvision", "torchvision")])
-def test_a_form_that_cannot_be_imported_falls_back_with_one_warning(tmp_path, form, broken):
+def test_a_form_that_cannot_be_imported_falls_back_with_one_warning(run, form, broken):
     expected, _ = run(CONVOLUTION, form="sampling")
-    actual, messages = run(CONVOLUTION, form=form, broken=broken, folder=tmp_path)
+    actual, messages = run(CONVOLUTION, form=form, broken=broken)
     assert actual == expected
     assert messages == [
         f"WARNING deformable convolution: {broken} cannot be used on cpu "
@@ -78,7 +68,7 @@ def test_a_form_that_cannot_be_imported_falls_back_with_one_warning(tmp_path, fo
 
 
 @pytest.mark.slow
-def test_a_form_that_gives_wrong_numbers_is_given_up():
+def test_a_form_that_gives_wrong_numbers_is_given_up(run):
     pytest.importorskip("numba")
     wrong = """
         from nnmedseg.ops import _deformable_numba
@@ -93,7 +83,7 @@ def test_a_form_that_gives_wrong_numbers_is_given_up():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["numba", "sampling"])
-def test_a_form_may_be_compiled_before_it_is_used_otherwise(form):
+def test_a_form_may_be_compiled_before_it_is_used_otherwise(run, form):
     if form == "numba":
         pytest.importorskip("numba")
     compiled = """

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
-import subprocess
-import sys
 import textwrap
 
 import pytest
@@ -30,39 +27,27 @@ SCAN = """
 """
 
 
-ERROR = "ImportError"  # PyTorch itself bears no other kind from Triton
+@pytest.fixture
+def run(run_program):
+    """Runs a program; returns its output and what it logs about the scan."""
 
+    def run(program, *, form="", broken=None, interpreted=False):
+        variables = {"NNMEDSEG_SCAN": form, "TRITON_INTERPRET": str(int(interpreted))}
+        out, lines = run_program(program, broken=broken, **variables)
+        return out, [line for line in lines if "selective scan" in line]
 
-def run(program, *, form="", broken=None, folder=None, interpreted=False):
-    """Run a program in a new process.
-
-    There, importing the module ``broken`` fails, and Triton's kernels may be interpreted.
-    """
-    environment = {**os.environ, "NNMEDSEG_SCAN": form, "OMP_NUM_THREADS": "1"}
-    environment["TRITON_INTERPRET"] = str(int(interpreted))
-    if broken:
-        (folder / f"{broken}.py").write_text(f"raise {ERROR}('undefined symbol: _ZN3foo')\n")
-        environment["PYTHONPATH"] = os.pathsep.join([str(folder), *sys.path])
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
-    return done.stdout, [line for line in done.stderr.splitlines() if "selective scan" in line]
+    return run
 
 
 @pytest.mark.slow
-def test_a_cpu_uses_numba_and_says_so_once():
+def test_a_cpu_uses_numba_and_says_so_once(run):
     pytest.importorskip("numba")
     _, messages = run(SCAN)
     assert messages == ["INFO selective scan: numba on cpu"]
 
 
 @pytest.mark.slow
-def test_another_form_can_be_forced_and_gives_the_same():
+def test_another_form_can_be_forced_and_gives_the_same(run):
     pytest.importorskip("numba")
     chunked, messages = run(SCAN, form="chunked")
     assert messages == ["INFO selective scan: chunked on cpu"]
@@ -75,20 +60,20 @@ def test_another_form_can_be_forced_and_gives_the_same():
 @pytest.mark.parametrize(
     ("form", "broken"), [("", "numba"), ("triton", "triton"), ("mamba_ssm", "mamba_ssm")]
 )
-def test_a_form_that_cannot_be_imported_falls_back_with_one_warning(tmp_path, form, broken):
+def test_a_form_that_cannot_be_imported_falls_back_with_one_warning(run, form, broken):
     expected, _ = run(SCAN, form="chunked")
-    actual, messages = run(SCAN, form=form, broken=broken, folder=tmp_path)
+    actual, messages = run(SCAN, form=form, broken=broken)
     assert actual == expected
     warning, chosen = messages
     assert warning == (
         f"WARNING selective scan: {broken} cannot be used on cpu "
-        f"({ERROR}: undefined symbol: _ZN3foo); using chunked instead"
+        "(ImportError: undefined symbol: _ZN3foo); using chunked instead"
     )
     assert chosen == "INFO selective scan: chunked on cpu"
 
 
 @pytest.mark.slow
-def test_tritons_form_gives_the_same_where_it_runs():
+def test_tritons_form_gives_the_same_where_it_runs(run):
     pytest.importorskip("triton")
     chunked, _ = run(SCAN, form="chunked")
     interpreted, messages = run(SCAN, form="triton", interpreted=True)
@@ -98,7 +83,7 @@ def test_tritons_form_gives_the_same_where_it_runs():
 
 
 @pytest.mark.slow
-def test_tritons_form_on_a_cpu_falls_back_with_one_warning():
+def test_tritons_form_on_a_cpu_falls_back_with_one_warning(run):
     pytest.importorskip("triton")
     expected, _ = run(SCAN, form="chunked")
     actual, messages = run(SCAN, form="triton")
@@ -108,7 +93,7 @@ def test_tritons_form_on_a_cpu_falls_back_with_one_warning():
 
 
 @pytest.mark.slow
-def test_a_form_that_gives_wrong_numbers_is_given_up():
+def test_a_form_that_gives_wrong_numbers_is_given_up(run):
     pytest.importorskip("numba")
     wrong = """
         from nnmedseg.ops import _scan_numba
@@ -148,7 +133,7 @@ def test_a_compiled_block_holds_the_forced_form(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_compiled_block_may_be_the_first_to_scan():
+def test_a_compiled_block_may_be_the_first_to_scan(run):
     program = """
         import torch
         from nnmedseg.networks.layers.mamba import MambaBlock
@@ -225,7 +210,7 @@ THREADS_AND_PROCESSES = """
 
 
 @pytest.mark.slow
-def test_a_forked_process_starts_threads_of_its_own():
+def test_a_forked_process_starts_threads_of_its_own(run):
     program = """
         import multiprocessing
         from nnmedseg.ops._threads import run_in_threads
@@ -244,7 +229,7 @@ def test_a_forked_process_starts_threads_of_its_own():
 
 
 @pytest.mark.slow
-def test_two_training_threads_and_four_forked_loaders_end():
+def test_two_training_threads_and_four_forked_loaders_end(run):
     out, messages = run(THREADS_AND_PROCESSES)
     assert out == "True\n"
     assert not messages
