@@ -144,6 +144,15 @@ def test_one_changed_pixel_is_not_exact(photo):
     assert kinds(photo, changed) == ["near"]
 
 
+@pytest.mark.parametrize("plane", [0, 1, 2])
+@pytest.mark.parametrize(("value", "too_small"), [(8.5, np.int64), (0.1, np.float32)])
+def test_one_voxel_in_any_slice_makes_a_difference(plane, value, too_small):
+    values = np.full((3, 4, 5), 7.0)
+    changed = values.copy()
+    changed[plane, 2, 3] = value
+    assert len({pixels(image) for image in (values, changed, changed.astype(too_small))}) == 3
+
+
 def test_uniform_images_are_duplicates_only_if_their_pixels_are_equal():
     black = [np.zeros(shape, np.uint8) for shape in ((64, 64), (80, 60), (64, 64, 3))]
     assert kinds(*black, np.full((64, 64), 128, np.uint8)) == ["exact"]
