@@ -185,7 +185,8 @@ def _labels(values: np.ndarray, path: Path, converter: DatasetConverter) -> np.n
     unknown = [value for value in present if value not in known]
     if unknown:
         what = f"values that are no label: {list_some(unknown)} (labels: {list_some(sorted(known))}"
-        hint = "; --labels can name them)" if "labels" in converter.understands else ")"
+        can_name = "labels" in converter.understands
+        hint = "; --labels can name them, *=background all others)" if can_name else ")"
         raise DataError(what + hint, where=path)
     table = np.zeros(present[-1] + 1, np.uint8)
     table[present] = [known[value] for value in present]

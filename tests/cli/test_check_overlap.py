@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-import nnmedseg
 from nnmedseg.data.images import read_image, write_png
 
+from .running import run_command
+
 PHOTOS = sorted((Path(__file__).parents[1] / "data" / "ISIC2018").rglob("*.jpg"))
-COMMAND = "import sys; from nnmedseg.cli.check_overlap import main; sys.exit(main())"
-ROOT = str(Path(nnmedseg.__file__).parents[1])
-
-
-def run(*arguments: str | Path, folder: Path, code: str = COMMAND) -> subprocess.CompletedProcess:
-    environment = {name: value for name, value in os.environ.items() if name[:6] != "nnUNet"}
-    return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        cwd=folder,
-        env={**environment, "PYTHONPATH": ROOT},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+run = partial(run_command, "check_overlap")
 
 
 @pytest.fixture

@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-import nnmedseg
+from .running import run_command
 
 ISIC = Path(__file__).parents[1] / "data" / "ISIC2018"
-COMMAND = "import sys; from nnmedseg.cli.convert import main; sys.exit(main())"
-ROOT = str(Path(nnmedseg.__file__).parents[1])
-
-
-def run(*arguments: str | Path, folder: Path, code: str = COMMAND) -> subprocess.CompletedProcess:
-    environment = {name: value for name, value in os.environ.items() if name[:6] != "nnUNet"}
-    return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        cwd=folder,
-        env={**environment, "PYTHONPATH": ROOT},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+run = partial(run_command, "convert")
 
 
 def test_a_conversion_says_where_how_many_and_what_is_next(tmp_path):

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-import nnmedseg
 from nnmedseg.cli import verify
 
-COMMAND = "import sys; from nnmedseg.cli.verify import main; sys.exit(main())"
-ROOT = str(Path(nnmedseg.__file__).parents[1])
+from .running import run_command
+
+run = partial(run_command, "verify")
 NAME = "Dataset007_Test"
 
 
@@ -84,19 +82,6 @@ def test_every_problem_is_a_line_and_the_last_line_counts_them(dataset, capsys):
     assert lines[-1] == f"{NAME}: 2 cases, 1 errors, 1 warnings"
 
 
-def run(*arguments: str, folder: Path, code: str = COMMAND) -> subprocess.CompletedProcess:
-    environment = {name: value for name, value in os.environ.items() if name[:6] != "nnUNet"}
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        cwd=folder,
-        env={**environment, "PYTHONPATH": ROOT},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
 def test_json_is_all_that_goes_to_the_standard_output(dataset, tmp_path):
     damage(dataset)
     done = run("-d", "7", "--json", "--num-processes", "2", folder=tmp_path)
@@ -120,7 +105,9 @@ def test_help_imports_nothing_heavy(tmp_path):
 
 
 def test_verifying_imports_no_pytorch(dataset, tmp_path):
-    code = COMMAND.replace("sys.exit(main())", "main(); sys.exit('torch' in sys.modules)")
+    code = (
+        "import sys; from nnmedseg.cli.verify import main; main(); sys.exit('torch' in sys.modules)"
+    )
     assert run("-d", "7", folder=tmp_path, code=code).returncode == 0
 
 

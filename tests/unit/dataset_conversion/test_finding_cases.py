@@ -36,8 +36,8 @@ def make(root: Path, *folders: str) -> Path:
         (["IMAGES", "masks"], {"Images": "IMAGES", "Masks": "masks"}),
         (["Images", "x/Images"], {"Images": "Images"}),
         (["__MACOSX/Images", ".hidden/Masks"], {}),
-        (["x/y/z/Images"], {"Images": "x/y/z/Images"}),
-        (["w/x/y/z/Images"], {}),
+        (["u/v/x/y/z/Images"], {"Images": "u/v/x/y/z/Images"}),
+        (["t/u/v/x/y/z/Images"], {}),
     ],
 )
 def test_folders_are_found_where_unpacking_puts_them(tmp_path, present, expected):
