@@ -6,11 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from nnmedseg.cli import convert, evaluate, plan_and_preprocess, predict, train
+from nnmedseg.cli import (
+    check_overlap,
+    convert,
+    evaluate,
+    plan_and_preprocess,
+    predict,
+    train,
+    verify,
+)
 
 DATA = Path(__file__).parents[1] / "data" / "ISIC2018"
 COMMANDS = {
     "convert": convert.main,
+    "verify": verify.main,
+    "check_overlap": check_overlap.main,
     "plan": plan_and_preprocess.main,
     "train": train.main,
     "predict": predict.main,
@@ -47,6 +57,12 @@ def written(folder: Path) -> list[str]:
         ("convert ISIC2018", "challenge.isic-archive.com"),
         ("convert ISIC2018 -i nowhere", "nowhere"),
         ("convert ISIC2018 -i . -d 1000", "999"),
+        ("convert BUSI --spacing 1 1 1", "--include"),
+        ("convert BUSI --include nothing", "normal"),
+        ("convert Folder -i . -d 7 -n Mine", "--images"),
+        ("convert ISIC2018 -i . --split nothing", "rosper"),
+        ("verify -d 7", "no data set 7"),
+        ("check_overlap -d 7 8", "no data set 7"),
         ("plan -d 7", "no data set 7"),
         ("plan -d 7 -tr RosperTrainer", "RoSPERTrainer"),
         ("train 7 2d 0 -tr RoSPERTrainer", "no data set 7"),

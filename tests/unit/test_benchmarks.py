@@ -183,3 +183,15 @@ def test_networks_prints_positive_figures_beside_the_peer(tmp_path):
 def test_networks_says_which_passes_took_too_long():
     options = ["--only", "unet", "--device", "cpu", "--networks", "asc", "--budget", "0.1"]
     assert cells(run("networks.py", *options), "asc")[2:6] == ["over 0.1 s", "-", "-", "over 0.1 s"]
+
+
+@pytest.mark.slow
+def test_conversion_prints_rates_of_the_floor_and_of_both_kinds_of_files(tmp_path):
+    table = tmp_path / "table.md"
+    output = run("conversion.py", "--images", "6", "--turns", "1", "--output", str(table))
+    for ending in ("jpg", "png"):
+        floor, one, two, ratio, _, gain, _ = cells(output, ending)[1:]
+        assert float(floor) > 0
+        assert float(ratio) == pytest.approx(float(one) / float(floor), abs=0.02)
+        assert float(gain) == pytest.approx(float(two) / float(one), abs=0.02)
+    assert output in table.read_text()

@@ -118,6 +118,7 @@ def tiff_header(width: int, height: int) -> bytes:
     return bytes(content)
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("header", [png_header, bmp_header, jpeg_header, tiff_header])
 @pytest.mark.parametrize("size", [(60_000, 60_000), (11_000, 11_000)])
 def test_headers_that_claim_too_much_are_refused_before_decoding(header, size, monkeypatch):
