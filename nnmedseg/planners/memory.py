@@ -9,20 +9,24 @@ tensors in float32, in which it trains on other devices.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-BYTES_OF_TRAINED_PARAMETER = 16  # float32 weight, gradient and AdamW's two moments
+OPTIMIZER_BYTES = {"adamw": 8, "sgd": 4}  # of each trained parameter: float32 moments, momentum
 BYTES_OF_FROZEN_PARAMETER = 4
 # A build without CUDA aborts on fake CUDA tensors.
 BUILT_FOR_CUDA = torch.backends.cuda.is_built()
 SAMPLES = 2  # batch normalisation over one value cannot be trained
 CONTEXT_BYTES = 600 * 2**20  # CUDA context, cuDNN workspaces and the allocator's slack
+
+
+Loss = Callable[[Any, torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -55,36 +59,41 @@ class TrainingMemory:
 def measure_training_memory(
     build: Callable[[], nn.Module],
     input_channels: int,
-    patch_size: tuple[int, int],
+    patch_size: Sequence[int],
     *,
-    mixed_precision: bool = BUILT_FOR_CUDA,
+    optimizer: str = "adamw",
+    mixed_precision: bool = True,
+    loss: Loss | None = None,
 ) -> TrainingMemory:
-    """Measure the training memory of a network for patches ``(H, W)``.
+    """Measure the memory of a training step of a network.
 
     Args:
         build: Builds the network; called once, on tensors without values.
         input_channels: Channels of the input.
-        patch_size: Height and width in pixels.
-        mixed_precision: Under float16 autocast, which a build without CUDA cannot do.
+        patch_size: ``(H, W)`` or ``(D, H, W)`` in pixels.
+        optimizer: ``"adamw"`` or ``"sgd"``, which keep two numbers and one for each parameter.
+        mixed_precision: Under float16 autocast, as on CUDA.
+        loss: From the network's outputs and the target ``(B, 1, *patch_size)`` to a scalar;
+            nnU-Net's over every output if ``None``.
     """
     without_values = FakeTensorMode() if BUILT_FOR_CUDA else nullcontext()
     with without_values, torch.device("cuda" if BUILT_FOR_CUDA else "meta"):
         network = build().train()
         image = torch.empty(SAMPLES, input_channels, *patch_size)
-        with _autocast(enabled=mixed_precision):
+        with _autocast(enabled=mixed_precision and BUILT_FOR_CUDA):
             kept, outputs = _saved_bytes(network, image)
     return TrainingMemory(
-        fixed=parameter_bytes(network) + CONTEXT_BYTES,
+        fixed=parameter_bytes(network, optimizer) + CONTEXT_BYTES,
         per_sample=kept // SAMPLES,
         outputs=outputs,
     )
 
 
-def parameter_bytes(network: nn.Module) -> int:
-    """Return the bytes of parameters, their gradients and AdamW's state."""
+def parameter_bytes(network: nn.Module, optimizer: str) -> int:
+    """Return the bytes of parameters, their gradients and the optimiser's state."""
+    trained = 8 + OPTIMIZER_BYTES[optimizer]
     return sum(
-        parameter.numel()
-        * (BYTES_OF_TRAINED_PARAMETER if parameter.requires_grad else BYTES_OF_FROZEN_PARAMETER)
+        parameter.numel() * (trained if parameter.requires_grad else BYTES_OF_FROZEN_PARAMETER)
         for parameter in network.parameters()
     )
 

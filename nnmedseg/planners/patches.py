@@ -12,7 +12,8 @@ SMALLEST_BATCH = 2  # batch normalisation over one value cannot be trained
 LARGEST_SHARE_OF_DATA = 0.05  # of all pixels in one batch, nnU-Net's precaution against overfitting
 GIB = 2**30
 
-MeasureMemory = Callable[[tuple[int, int]], TrainingMemory]
+MeasureMemory = Callable[[tuple[int, int], bool], TrainingMemory]
+"""Patch ``(H, W)``, and whether activations are recomputed, to the memory of a step."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,16 @@ class PatchPlan:
         batch_size: Images in a batch.
         memory: Predicted memory of a training step in bytes.
         outputs: Supervised outputs of the network.
+        checkpointing: Whether activations are recomputed in the backward pass.
+        reason: Why this patch and this batch, in a sentence for the plan.
     """
 
     patch_size: tuple[int, int]
     batch_size: int
     memory: int
     outputs: int
+    checkpointing: bool
+    reason: str
 
 
 def choose_patch_and_batch(
@@ -40,6 +45,7 @@ def choose_patch_and_batch(
     measure: MeasureMemory,
     target_gib: float,
     pixels_in_dataset: float,
+    checkpointed: bool | None = None,
 ) -> PatchPlan:
     """Choose the largest patch with which two images fit, then the largest batch.
 
@@ -47,9 +53,10 @@ def choose_patch_and_batch(
         median_shape: Height and width of the median image in pixels.
         size_divisor: The patch's sides are multiples of it.
         min_size: The patch's sides are at least this.
-        measure: Measures the training memory for a patch; called once.
+        measure: Measures the training memory for a patch; as `MeasureMemory`.
         target_gib: Memory that a training step may use, in GiB.
         pixels_in_dataset: Pixels of all training images together.
+        checkpointed: Whether to recompute activations; ``None`` to do so where it is needed.
 
     Raises:
         UserError: Not even the smallest patch fits.
@@ -57,7 +64,7 @@ def choose_patch_and_batch(
     smallest = round_up(min_size, size_divisor)
     patch = [max(smallest, round_up(side, size_divisor)) for side in median_shape]
     target = int(target_gib * GIB)
-    whole = measure((patch[0], patch[1]))
+    whole = measure((patch[0], patch[1]), bool(checkpointed))
     pixels = patch[0] * patch[1]
     memory = whole
     while memory.largest_batch(target) < SMALLEST_BATCH:
@@ -73,7 +80,14 @@ def choose_patch_and_batch(
         memory = whole.at_scale(patch[0] * patch[1] / pixels)
     covering = round(pixels_in_dataset * LARGEST_SHARE_OF_DATA / (patch[0] * patch[1]))
     batch = max(SMALLEST_BATCH, min(memory.largest_batch(target), covering))
-    return PatchPlan((patch[0], patch[1]), batch, memory.total(batch), memory.outputs)
+    return PatchPlan(
+        (patch[0], patch[1]),
+        batch,
+        memory.total(batch),
+        memory.outputs,
+        checkpointing=bool(checkpointed),
+        reason="a patch sees the whole median image",
+    )
 
 
 def round_up(size: float, divisor: int) -> int:

@@ -9,7 +9,7 @@ from nnmedseg.planners.patches import GIB, choose_patch_and_batch
 BYTES_A_PIXEL = 1000
 
 
-def measure(patch):
+def measure(patch, checkpointing=False):
     return TrainingMemory(fixed=0, per_sample=patch[0] * patch[1] * BYTES_A_PIXEL, outputs=4)
 
 
@@ -60,4 +60,8 @@ def test_the_batch_never_falls_below_two():
 
 def test_a_network_that_cannot_fit_is_a_user_error():
     with pytest.raises(UserError, match="GiB"):
-        plan(measure=lambda patch: TrainingMemory(fixed=9 * GIB, per_sample=10**6, outputs=1))
+        plan(
+            measure=lambda patch, checkpointing: TrainingMemory(
+                fixed=9 * GIB, per_sample=10**6, outputs=1
+            )
+        )
