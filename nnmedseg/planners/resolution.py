@@ -1,56 +1,186 @@
-"""At which resolution to work on images that have no physical spacing.
+"""At which resolution to work on photographs.
 
-nnU-Net plans photographs at their own resolution. Dermoscopy images have up to 6748 x 4499 pixels
-with one lesion that fills the frame, so its patches see a corner of the lesion. Here the median
-image is brought to a working size at which one patch sees all of it. The aspect ratio is kept and
-predictions come back at each image's own size, because the working size is nothing but a target
-spacing in pixels.
+nnU-Net plans photographs at their own resolution. Dermoscopic images have up to 6748 x 4499 pixels
+with one lesion that fills the frame, so its patches see a corner of the lesion. The rule:
+
+1.  Volumes, and images whose pixels have a size in millimetres, follow nnU-Net's own rules. So does
+    a data set in which only some images have one.
+2.  Photographs are brought to a working size of 512 pixels along the shorter side, each by a factor
+    of its own and with its aspect ratio kept, because the distance of the camera and not the number
+    of pixels decides how large things are: images of 600 and of 6000 pixels show the same view.
+3.  The working size is at most the shorter side of the median image, so that on the whole nothing
+    is enlarged; only images that are smaller than the others are.
+4.  The smallest foreground that occurs keeps a span of 8 pixels: as much is left after the three
+    poolings that a network needs to see where it is. A region's span is 4 x area / perimeter (the
+    side of a square, twice the width of a thin line); the smallest that occurs is the 10th
+    percentile over all regions, each image weighing the same, in the label where it is smallest.
+    Where it would span less, the working size grows to what is needed, in steps of 32 pixels.
+5.  Images are used as they are where that needs the median image's own resolution or more, and
+    where the median image is no larger than 512 pixels and sizes hardly differ (the 5th and 95th
+    percentiles of the shorter sides by a factor of 1.5 at most). Nothing but nnU-Net is then
+    needed to use the plan.
+6.  A working size that the user asks for is taken, even if it enlarges or loses foreground, which
+    is said.
+
+All sizes are those after nnU-Net has cut away black borders. Predictions come back at each image's
+own size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from statistics import median
+from typing import Any
 
-NATURAL_IMAGE_SPACING = 999  # what nnU-Net's reader reports across the one slice of a 2D image
-DEFAULT_WORKING_SIZE = 256  # at which the papers report
+import numpy as np
+
+from nnmedseg.data.resizing import working_shape
+from nnmedseg.planners.facts import DatasetFacts, Size
+
+DEFAULT_WORKING_SIZE = 512
+"""A patch of 512 x 768 with a batch of two or more fits 8 GiB for the networks here, so that one
+patch sees the whole view; it is twice what the papers report at."""
+SMALLEST_SPAN = 8
+SMALL_PERCENTILE = 10
+STEP = 32
+SIMILAR_SIZES = 1.5
 
 
 @dataclass(frozen=True)
 class WorkingResolution:
-    """The pixel spacing to work at and why.
+    """To which size photographs are brought, and why.
 
     Attributes:
-        pixel_spacing: Original pixels for each working pixel, along both axes.
+        shorter_side: In pixels; ``None`` if the images are used as they are.
         reason: The choice in a sentence, written into the plans.
+        median_shape: Median height and width of the images at this resolution, in pixels.
+        inputs: What the choice was made from, written into the plans.
     """
 
-    pixel_spacing: float
+    shorter_side: int | None
     reason: str
+    median_shape: tuple[float, float]
+    inputs: dict[str, Any] = field(default_factory=dict)
 
-
-def is_natural(spacings: Sequence[Sequence[float]]) -> bool:
-    """Tell whether the images are photographs without a physical spacing."""
-    return all(spacing[0] == NATURAL_IMAGE_SPACING for spacing in spacings)
+    def resized(self, shape: Size) -> Size:
+        """Return the height and width to which an image of ``shape`` is brought."""
+        return shape if self.shorter_side is None else working_shape(shape, self.shorter_side)
 
 
 def choose_working_resolution(
-    shapes: Sequence[Sequence[int]], working_size: int | None
+    facts: DatasetFacts, working_size: int | None = None
 ) -> WorkingResolution:
-    """Choose the pixel spacing at which the median image's shorter side has the working size.
-
-    Images are never enlarged, unless a working size was asked for.
+    """Choose the working size by the rule of this module.
 
     Args:
-        shapes: ``(1, H, W)`` of each image.
-        working_size: The shorter side in pixels, or ``None`` for 256 at most.
+        facts: Of the training cases.
+        working_size: The shorter side in pixels that the user asks for, or ``None`` for the rule.
     """
-    height = median(shape[1] for shape in shapes)
-    width = median(shape[2] for shape in shapes)
-    spacing = min(height, width) / (working_size or DEFAULT_WORKING_SIZE)
-    images = f"images are {height:.0f}x{width:.0f} in the median"
-    if working_size is None and spacing <= 1:
-        return WorkingResolution(1.0, f"{images}, small enough to be used as they are")
-    working = f"{height / spacing:.0f}x{width / spacing:.0f}"
-    return WorkingResolution(spacing, f"{images}; they are brought to {working} pixels")
+    if facts.natural:
+        shorter_side, decision = _decide(facts, working_size)
+        reason = f"{_images(facts)}: {decision}{_what_is_kept(facts, shorter_side)}"
+    else:
+        shorter_side, reason = None, _why_nnunets_rules(facts, working_size)
+    return WorkingResolution(
+        shorter_side,
+        reason,
+        _median_shape(facts, shorter_side),
+        _inputs(facts, shorter_side, working_size),
+    )
+
+
+def _decide(facts: DatasetFacts, asked_for: int | None) -> tuple[int | None, str]:
+    """Return the shorter side and what is done, as a clause."""
+    if asked_for is not None:
+        return asked_for, f"they are brought to {_size(facts, asked_for)}, as asked for"
+    own = median(facts.shorter_sides)
+    usual = min(DEFAULT_WORKING_SIZE, round(own))
+    span = facts.span_percentile(SMALL_PERCENTILE, usual)
+    if span is not None and span < SMALLEST_SPAN:
+        needed = math.ceil(usual * SMALLEST_SPAN / span / STEP) * STEP
+        why = f"at {usual} pixels their finest foreground would span {_pixels(span)} only, so they"
+        if needed >= own:
+            return None, f"{why} are used at their own resolution"
+        return needed, f"{why} are brought to {_size(facts, needed)}"
+    if own <= DEFAULT_WORKING_SIZE and _similar(facts):
+        return None, "they are small and of similar size, and used as they are"
+    return usual, f"they are brought to {_size(facts, usual)}"
+
+
+def _similar(facts: DatasetFacts) -> bool:
+    low, high = np.percentile(facts.shorter_sides, (5, 95))
+    return bool(high <= SIMILAR_SIZES * low)
+
+
+def _median_shape(facts: DatasetFacts, shorter_side: int | None) -> tuple[float, float]:
+    """Return medians of height and width, each for itself as nnU-Net takes them."""
+    sizes = facts.cropped_sizes
+    if shorter_side is not None:
+        sizes = tuple(working_shape(size, shorter_side) for size in sizes)
+    return median(height for height, _ in sizes), median(width for _, width in sizes)
+
+
+def _inputs(facts: DatasetFacts, shorter_side: int | None, asked_for: int | None) -> dict[str, Any]:
+    return {
+        "asked_for": asked_for,
+        "median_size": list(_median_shape(facts, None)),
+        "shorter_sides": {
+            "smallest": min(facts.shorter_sides),
+            "median": median(facts.shorter_sides),
+            "largest": max(facts.shorter_sides),
+        },
+        "foreground_share": facts.foreground_share,
+        "smallest_span": {
+            "percentile": SMALL_PERCENTILE,
+            "wanted": SMALLEST_SPAN,
+            "before": facts.span_percentile(SMALL_PERCENTILE),
+            "after": facts.span_percentile(SMALL_PERCENTILE, shorter_side),
+        },
+    }
+
+
+def _why_nnunets_rules(facts: DatasetFacts, asked_for: int | None) -> str:
+    ignored = "" if asked_for is None else "; a working size can be asked for photographs only"
+    if facts.without_spacing:
+        return (
+            f"{facts.without_spacing} of {facts.cases} images have no spacing in millimetres and "
+            f"the others have one: nnU-Net's own rules are followed{ignored}"
+        )
+    return f"the images have a spacing in millimetres: nnU-Net's own rules are followed{ignored}"
+
+
+def _images(facts: DatasetFacts) -> str:
+    height, width = _median_shape(facts, None)
+    text = f"images are {height:.0f}x{width:.0f} in the median"
+    shortest, longest = min(facts.shorter_sides), max(facts.shorter_sides)
+    if shortest < longest:
+        text += f" (shorter sides {shortest} to {longest})"
+    if facts.foreground_share is None:
+        return text
+    return f"{text} and their foreground covers {_percent(facts.foreground_share)} of the frame"
+
+
+def _size(facts: DatasetFacts, shorter_side: int) -> str:
+    height, width = _median_shape(facts, shorter_side)
+    return f"a shorter side of {shorter_side} pixels ({height:.0f}x{width:.0f})"
+
+
+def _what_is_kept(facts: DatasetFacts, shorter_side: int | None) -> str:
+    span = facts.span_percentile(SMALL_PERCENTILE, shorter_side)
+    if span is None:
+        return "; no mask has foreground, so that it is not known what must not be lost"
+    text = f", at which all but the smallest tenth of the foreground spans at least {_pixels(span)}"
+    if span < SMALLEST_SPAN:
+        text += f", fewer than the {SMALLEST_SPAN} wanted"
+    return text
+
+
+def _pixels(span: float) -> str:
+    """Round down, so that what falls short of a limit is seen to."""
+    rounded = math.floor(span) if span >= 10 else math.floor(span * 10) / 10
+    return f"{rounded:g} pixels"
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.0f} %" if share >= 0.01 else f"{share * 100:.2g} %"
