@@ -1,127 +1,183 @@
-"""nnU-Net's dataset fingerprint, from exact histograms, in threads and without copies."""
+"""nnU-Net's dataset fingerprint and what the choice of a resolution needs, in one pass."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import (
     DatasetFingerprintExtractor,
 )
+from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 from nnunetv2.paths import nnUNet_preprocessed
-from nnunetv2.preprocessing.cropping.cropping import crop_to_nonzero
 
-from nnmedseg.data.fingerprint import Distribution, distribution_of, intensity_statistics
+from nnmedseg.allocation import reuse_freed_memory
+from nnmedseg.cores import one_thread_each
+from nnmedseg.data.fingerprint import IntensityStatistics
+from nnmedseg.data.integrity import content_hash
 from nnmedseg.errors import DataError
 from nnmedseg.files import read_json, write_json
 from nnmedseg.nnunet import captured_output
+from nnmedseg.nnunet.listing import LinearListing
+from nnmedseg.nnunet.photographs import SPACING
+from nnmedseg.planners.case_fingerprint import CaseFingerprint, measure_photograph, measure_volume
+from nnmedseg.planners.facts import FACTS_KEY
 from nnmedseg.progress import track
 
 logger = logging.getLogger(__name__)
 
 FINGERPRINT_FILE = "dataset_fingerprint.json"
+VERSION = 1
+"""Increased when something else is measured, so that fingerprints are extracted anew."""
+
+T = TypeVar("T")
+Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
-class _CaseFingerprint:
-    shape: tuple[int, ...]
-    spacing: tuple[float, ...]
-    distributions: list[Distribution | None]
-    relative_size: float
-
-
-class FastFingerprintExtractor(DatasetFingerprintExtractor):
+class FastFingerprintExtractor(LinearListing, DatasetFingerprintExtractor):
     """Writes the file of nnU-Net's extractor, and reuses it while the raw data are the same."""
 
     def run(self, overwrite_existing: bool = False) -> dict[str, Any]:
         """Return the fingerprint, extracted anew if the raw data have changed since the last time.
 
         Raises:
-            DataError: An image or mask cannot be read, or they do not fit each other.
+            DataError: An image or its label cannot be read, or they do not fit each other.
         """
         target = Path(nnUNet_preprocessed.require()) / self.dataset_name / FINGERPRINT_FILE
-        content = self._content_hash()
+        source = {"version": VERSION, "content": content_hash(self.input_folder)}
         if target.is_file() and not overwrite_existing:
             present = read_json(target)
-            if present.get("nnmedseg", {}).get("content") == content:
+            if source.items() <= present.get(FACTS_KEY, {}).items():
                 logger.info("The fingerprint is up to date: %s", target)
                 return present
-        fingerprint = {**self._extract(), "nnmedseg": {"content": content}}
+        fingerprint = self._extract()
+        fingerprint[FACTS_KEY] = {**source, **fingerprint[FACTS_KEY]}
         write_json(fingerprint, target)
         return fingerprint
 
     def _extract(self) -> dict[str, Any]:
-        names = list(self.dataset)
-        with captured_output(logger):
-            reader_class = determine_reader_writer_from_dataset_json(
-                self.dataset_json, self.dataset[names[0]]["images"][0], verbose=False
+        if not self.dataset:
+            raise DataError(
+                "there are no training images",
+                where=self.input_folder,
+                mend="convert the data set again",
             )
+        channels = self.dataset_json.get("channel_names") or self.dataset_json["modality"]
+        merged = _Merged(len(channels), self._names_of_labels())
+        number = len(self.dataset)
+        reuse_freed_memory()
+        with one_thread_each(), ThreadPoolExecutor(self.num_processes) as pool:
+            cases = _in_order(pool, self._measure(), self.dataset.values(), self.num_processes)
+            for name, case in zip(
+                self.dataset, track(cases, "Fingerprinting", number), strict=True
+            ):
+                merged.add(name, case)
+        return merged.fingerprint()
 
-        def analyze(name: str) -> _CaseFingerprint:
-            return _analyze_case(reader_class(), self.dataset[name])
+    def _measure(self) -> Callable[[dict[str, Any]], CaseFingerprint]:
+        first = next(iter(self.dataset.values()))
+        with captured_output(logger):
+            reader = determine_reader_writer_from_dataset_json(
+                self.dataset_json, first["images"][0], verbose=False
+            )
+        ignored = self.dataset_json["labels"].get("ignore")
+        if reader is NaturalImage2DIO:
+            return partial(measure_photograph, ignored=ignored)
+        return lambda case: measure_volume(reader(), case, ignored)
 
-        with ThreadPoolExecutor(self.num_processes) as pool:
-            cases = list(track(pool.map(analyze, names), "Fingerprinting", len(names)))
-        channels = range(len(self.dataset_json["channel_names"]))
+    def _names_of_labels(self) -> dict[int, str]:
+        """Return the names of labels; regions of several labels have none that fits one of them."""
+        labels = self.dataset_json["labels"]
+        return {label: name for name, label in labels.items() if isinstance(label, int)}
+
+
+class _Merged:
+    """The cases that have been measured so far, without their histograms."""
+
+    def __init__(self, channels: int, names: dict[int, str]):
+        self._names = names
+        self._foreground = [IntensityStatistics() for _ in range(channels)]
+        self._cases: list[CaseFingerprint] = []
+
+    def add(self, name: str, case: CaseFingerprint) -> None:
+        """Take a case into account.
+
+        Raises:
+            DataError: It has more or fewer channels than dataset.json names.
+        """
+        if len(case.foreground) != len(self._foreground):
+            raise DataError(
+                f"the image of case {name} has {len(case.foreground)} channels, dataset.json names "
+                f"{len(self._foreground)}",
+                where="dataset.json",
+                mend="convert the data set again, or remove the case",
+            )
+        for statistics, distribution in zip(self._foreground, case.foreground, strict=True):
+            statistics.add(distribution)
+        self._cases.append(replace(case, foreground=[]))
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the content of nnU-Net's file, and our own facts under a key of their own."""
+        sizes = [np.prod(case.cropped_shape) / np.prod(case.shape) for case in self._cases]
         return {
-            "spacings": [list(case.spacing) for case in cases],
-            "shapes_after_crop": [list(case.shape) for case in cases],
+            "spacings": [list(case.spacing) for case in self._cases],
+            "shapes_after_crop": [list(case.cropped_shape) for case in self._cases],
             "foreground_intensity_properties_per_channel": {
-                str(channel): intensity_statistics([case.distributions[channel] for case in cases])
-                for channel in channels
+                str(channel): statistics.summary()
+                for channel, statistics in enumerate(self._foreground)
             },
-            "median_relative_size_after_cropping": float(
-                np.median([case.relative_size for case in cases])
-            ),
+            "median_relative_size_after_cropping": float(np.median(sizes)),
+            FACTS_KEY: {
+                "without_spacing": sum(_has_no_spacing(case) for case in self._cases),
+                "eight_bit": all(case.eight_bit for case in self._cases),
+                "image_sizes": [list(case.shape[-2:]) for case in self._cases],
+                "foreground_shares": [case.foreground_share for case in self._cases],
+                "spans": self._spans(),
+                "colour": self._colour(),
+            },
         }
 
-    def _content_hash(self) -> str:
-        """Hash names, sizes and times of all raw files, which is quick and notices any change."""
-        files = [
-            path for case in self.dataset.values() for path in (*case["images"], case["label"])
-        ]
-        facts = [(Path(path).name, *_size_and_time(Path(path))) for path in files]
-        text = json.dumps([self.dataset_json["channel_names"], facts])
-        return hashlib.sha256(text.encode()).hexdigest()
+    def _spans(self) -> dict[str, list[list[float]]]:
+        labels = sorted({label for case in self._cases for label in case.spans})
+        return {
+            self._names.get(label, f"label {label}"): [
+                case.spans.get(label, []) for case in self._cases
+            ]
+            for label in labels
+        }
+
+    def _colour(self) -> dict[str, list[float]]:
+        """Return mean and standard deviation of each channel, each photograph weighing the same."""
+        colours = np.array([case.colours for case in self._cases if case.colours])
+        if not colours.size:
+            return {"mean": [], "std": []}
+        mean, mean_square = colours.mean(axis=0).T
+        return {
+            "mean": mean.tolist(),
+            "std": np.sqrt(np.maximum(mean_square - mean**2, 0)).tolist(),
+        }
 
 
-def _size_and_time(path: Path) -> tuple[int, int]:
-    try:
-        status = path.stat()
-    except FileNotFoundError as error:
-        raise DataError(
-            "a file of the data set is missing", where=path, mend="convert the data set again"
-        ) from error
-    return status.st_size, status.st_mtime_ns
+def _has_no_spacing(case: CaseFingerprint) -> bool:
+    return case.spacing == SPACING and case.shape[0] == 1
 
 
-def _analyze_case(reader: Any, case: dict[str, Any]) -> _CaseFingerprint:
-    try:
-        image, properties = reader.read_images(case["images"])
-        mask, _ = reader.read_seg(case["label"])
-    except Exception as error:
-        raise DataError(
-            f"an image or its mask cannot be read: {error}",
-            where=case["label"],
-            mend="convert the data set again, or remove the case",
-        ) from error
-    if image.shape[1:] != mask.shape[1:]:
-        raise DataError(
-            f"image {image.shape[1:]} and mask {mask.shape[1:]} differ in size", where=case["label"]
-        )
-    whole = image[0].size
-    image, mask, _ = crop_to_nonzero(image, mask)
-    foreground = mask[0] > 0
-    return _CaseFingerprint(
-        shape=tuple(int(side) for side in image.shape[1:]),
-        spacing=tuple(float(side) for side in properties["spacing"]),
-        distributions=[distribution_of(channel[foreground]) for channel in image],
-        relative_size=image[0].size / whole,
-    )
+def _in_order(
+    pool: ThreadPoolExecutor, work: Callable[[T], Result], items: Iterable[T], workers: int
+) -> Iterator[Result]:
+    """Yield the results in the order of the items, of which few are worked on or wait at a time."""
+    waiting: deque[Future[Result]] = deque()
+    for item in items:
+        waiting.append(pool.submit(work, item))
+        if len(waiting) > 2 * workers:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()

@@ -16,9 +16,9 @@ with one lesion that fills the frame, so its patches see a corner of the lesion.
     percentile over all regions, each image weighing the same, in the label where it is smallest.
     Where it would span less, the working size grows to what is needed, in steps of 32 pixels.
 5.  Images are used as they are where that needs the median image's own resolution or more, and
-    where the median image is no larger than 512 pixels and sizes hardly differ (the 5th and 95th
-    percentiles of the shorter sides by a factor of 1.5 at most). Nothing but nnU-Net is then
-    needed to use the plan.
+    where their sizes hardly differ (the 5th and 95th percentiles of the shorter sides by a factor
+    of 1.5 at most) and the working size is no less than 0.8 of the median shorter side: so little
+    is not worth a resampling. Nothing but nnU-Net is then needed to use the plan.
 6.  A working size that the user asks for is taken, even if it enlarges or loses foreground, which
     is said.
 
@@ -45,6 +45,7 @@ SMALLEST_SPAN = 8
 SMALL_PERCENTILE = 10
 STEP = 32
 SIMILAR_SIZES = 1.5
+SMALLEST_REDUCTION = 0.8
 
 
 @dataclass(frozen=True)
@@ -95,20 +96,19 @@ def _decide(facts: DatasetFacts, asked_for: int | None) -> tuple[int | None, str
     if asked_for is not None:
         return asked_for, f"they are brought to {_size(facts, asked_for)}, as asked for"
     own = median(facts.shorter_sides)
-    usual = min(DEFAULT_WORKING_SIZE, round(own))
-    span = facts.span_percentile(SMALL_PERCENTILE, usual)
+    size, why = min(DEFAULT_WORKING_SIZE, round(own)), ""
+    span = facts.span_percentile(SMALL_PERCENTILE, size)
     if span is not None and span < SMALLEST_SPAN:
-        needed = math.ceil(usual * SMALLEST_SPAN / span / STEP) * STEP
-        why = f"at {usual} pixels their finest foreground would span {_pixels(span)} only, so they"
-        if needed >= own:
-            return None, f"{why} are used at their own resolution"
-        return needed, f"{why} are brought to {_size(facts, needed)}"
-    if own <= DEFAULT_WORKING_SIZE and _similar(facts):
-        return None, "they are small and of similar size, and used as they are"
-    return usual, f"they are brought to {_size(facts, usual)}"
+        why = f"at {size} pixels their finest foreground would span {_pixels(span)} only, so that "
+        size = math.ceil(size * SMALLEST_SPAN / span / STEP) * STEP
+        if size >= own:
+            return None, f"{why}they are used at their own resolution"
+    if size >= SMALLEST_REDUCTION * own and _of_similar_size(facts):
+        return None, f"{why}they are used as they are"
+    return size, f"{why}they are brought to {_size(facts, size)}"
 
 
-def _similar(facts: DatasetFacts) -> bool:
+def _of_similar_size(facts: DatasetFacts) -> bool:
     low, high = np.percentile(facts.shorter_sides, (5, 95))
     return bool(high <= SIMILAR_SIZES * low)
 
@@ -170,10 +170,9 @@ def _what_is_kept(facts: DatasetFacts, shorter_side: int | None) -> str:
     span = facts.span_percentile(SMALL_PERCENTILE, shorter_side)
     if span is None:
         return "; no mask has foreground, so that it is not known what must not be lost"
-    text = f", at which all but the smallest tenth of the foreground spans at least {_pixels(span)}"
-    if span < SMALLEST_SPAN:
-        text += f", fewer than the {SMALLEST_SPAN} wanted"
-    return text
+    where = "where" if shorter_side is None else "at which"
+    kept = f", {where} all but the smallest tenth of the foreground spans at least {_pixels(span)}"
+    return kept if span >= SMALLEST_SPAN else f"{kept}, fewer than the {SMALLEST_SPAN} wanted"
 
 
 def _pixels(span: float) -> str:
@@ -183,4 +182,4 @@ def _pixels(span: float) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{share * 100:.0f} %" if share >= 0.01 else f"{share * 100:.2g} %"
+    return f"{share:.0%}".replace("%", " %") if share >= 0.1 else f"{share * 100:.2g} %"
