@@ -123,7 +123,7 @@ class DatasetFacts:
         for side, case in zip(self.shorter_sides, cases, strict=True):
             factor = 1 if shorter_side is None else shorter_side / side
             spans += [span * factor for span in case]
-            weights += [1 / len(case)] * len(case)
+            weights += [1 / len(case) for _ in case]
         order = np.argsort(spans)
         cumulative = np.cumsum(np.array(weights)[order])
         rounding = 1e-9 * cumulative[-1]
