@@ -17,18 +17,21 @@ from nnunetv2.inference.export_prediction import (
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnmedseg.cores import cpu_count
+from nnmedseg.data.released_input import RELEASED_INPUT, prepare_as_released
 from nnmedseg.errors import NotFoundError, WeightsError
 from nnmedseg.files import read_json
 from nnmedseg.inference.cases import InputCase, LoadedCase, load_natural, load_with_reader
-from nnmedseg.inference.released_input import RELEASED_INPUT, prepare_as_released
 from nnmedseg.networks.adapter import PlannedNetwork
 from nnmedseg.networks.layers.layout import lay_out_weights
 from nnmedseg.nnunet import captured_output
+from nnmedseg.nnunet.registration import register
 from nnmedseg.trainers.settings import RUN_FILE
 
 logger = logging.getLogger(__name__)
 
 NATURAL_READER = "NaturalImage2DIO"
+
+register()
 
 
 class MedSegPredictor(nnUNetPredictor):
@@ -136,7 +139,8 @@ class MedSegPredictor(nnUNetPredictor):
         """Return the preprocessed image ``(C, Z, H, W)`` and what leads back to its own size."""
         released = self.configuration_manager.configuration.get("nnmedseg", {}).get(RELEASED_INPUT)
         if released is not None:
-            return prepare_as_released(loaded.image, loaded.properties, **released)
+            pixels, back = prepare_as_released(loaded.image, loaded.properties, **released)
+            return torch.from_numpy(pixels), back
         preprocessor = self.configuration_manager.preprocessor_class(verbose=False)
         data, _, properties = preprocessor.run_case_npy(
             loaded.image,

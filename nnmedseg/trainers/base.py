@@ -20,11 +20,14 @@ from nnmedseg.files import atomic_path, read_json
 from nnmedseg.networks.adapter import PlannedNetwork
 from nnmedseg.networks.layers.layout import lay_out_weights
 from nnmedseg.nnunet import captured_output
+from nnmedseg.nnunet.registration import register
 from nnmedseg.trainers.losses import AuxiliaryLoss
 from nnmedseg.trainers.recipes import NNUNET, Recipe
 from nnmedseg.trainers.validation import validate
 
 logger = logging.getLogger(__name__)
+
+register()
 
 
 class MedSegTrainer(nnUNetTrainer):

@@ -30,7 +30,7 @@ _MODEL_FILES = {"plans.json", "dataset.json", "import.json", "fold_0"}
 
 @dataclass(frozen=True)
 class ReleasedInput:
-    """What the authors' networks were fed; see :mod:`nnmedseg.inference.released_input`.
+    """What the authors' networks were fed; see :mod:`nnmedseg.data.released_input`.
 
     Attributes:
         intensity: How intensities are scaled.

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnmedseg.inference.released_input import INTENSITIES, RESIZINGS, prepare_as_released
+from nnmedseg.data.intensities import INTENSITIES
+from nnmedseg.data.released_input import RESIZINGS, prepare_as_released
 
 _GOLDEN = Path(__file__).parents[2] / "data" / "golden"
 
@@ -32,7 +33,7 @@ def test_synapse_slices_are_those_of_the_authors(given, expected):
     found, _ = prepare_as_released(
         arrays[given][None, None], {}, intensity="synapse", resize="spline", size=(28, 28)
     )
-    np.testing.assert_allclose(found.numpy(), arrays[expected], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found, arrays[expected], rtol=1e-5, atol=1e-5)
 
 
 def test_ct_in_hu_is_windowed_like_the_prepared_slices():
