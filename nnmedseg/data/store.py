@@ -31,9 +31,10 @@ from nnmedseg.data.intensities import Affine
 from nnmedseg.errors import DataError
 
 FILE_ENDING = ".uint8"
+VERSION = 1
+"""Of the format."""
 
 _MAGIC = b"nnmedseg"
-_VERSION = 1
 _START = struct.Struct("<8s3I")
 
 
@@ -64,7 +65,7 @@ def write_case(
     table = np.array([(len(part), _tiles.checksum(part)) for part in parts], "<u4").tobytes()
     description = json.dumps(
         {
-            "version": _VERSION,
+            "version": VERSION,
             "shape": colours.shape,
             "tile": _tiles.TILE,
             "labels": labels.dtype.name,
@@ -132,7 +133,7 @@ class StoredCase:
         if self._ends[-1] != len(self._content):
             raise ValueError(f"it has {len(self._content)} of {self._ends[-1]} bytes")
         description = json.loads(bytes(self._content[_START.size : end - table_size]))
-        if description["version"] != _VERSION or tuple(description["tile"]) != _tiles.TILE:
+        if description["version"] != VERSION or tuple(description["tile"]) != _tiles.TILE:
             raise ValueError("another version of nnmedseg has written it")
         return description
 

@@ -1,0 +1,152 @@
+"""The preprocessed bytes of one photograph, without the floats that nnU-Net makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nnmedseg.data.class_locations import classes_to_locate, sample_locations
+from nnmedseg.data.intensities import (
+    Affine,
+    affine_of_channels,
+    affine_of_image,
+    is_affine,
+    measure,
+)
+from nnmedseg.data.resizing import METHODS, resize_labels, resize_to_8_bits, working_shape
+from nnmedseg.data.store import write_case
+from nnmedseg.errors import DataError
+from nnmedseg.nnunet.photographs import SPACING, read_photograph
+
+_Colours = npt.NDArray[np.uint8]
+_Labels = npt.NDArray[np.integer]
+
+OUTSIDE = -1
+"""nnU-Net's label of background pixels that are zero in every channel."""
+
+
+def why_not_as_bytes(plans: Mapping[str, Any], configuration: Mapping[str, Any]) -> str | None:
+    """Return what in a configuration needs nnU-Net's own store, or ``None`` if nothing does."""
+    given = configuration["nnmedseg"].get("input", {})
+    if "intensity" in given:
+        if not is_affine([given["intensity"]]) or given["resize"] not in METHODS:
+            return f"intensities {given['intensity']!r}, resized by {given['resize']!r}"
+    elif any(configuration["use_mask_for_norm"]):
+        return "normalisation within a mask"
+    elif not is_affine(configuration["normalization_schemes"]):
+        return f"normalisation by {', '.join(configuration['normalization_schemes'])}"
+    elif not given and list(configuration["spacing"]) != list(SPACING[1:]):
+        return f"resampling to a spacing of {configuration['spacing']}"
+    if list(plans["transpose_forward"]) != [0, 1, 2]:
+        return f"the order of axes {plans['transpose_forward']}"
+    return None
+
+
+def write_photograph_case(
+    target: Path,
+    case: Mapping[str, Any],
+    configuration: Mapping[str, Any],
+    dataset_json: Mapping[str, Any],
+) -> None:
+    """Preprocess a photograph of 8 bits and write it to :mod:`nnmedseg.data.store`.
+
+    Args:
+        target: The file.
+        case: ``images``, one path a channel or one for all, and ``label``, as nnU-Net lists them.
+        configuration: Of the plans.
+        dataset_json: The data set's description.
+
+    Raises:
+        DataError: A file cannot be read, or they do not fit each other, the description or 8 bits.
+    """
+    colours, labels = _read(case, dataset_json)
+    shape = labels.shape
+    given = configuration["nnmedseg"].get("input", {})
+    box = (slice(0, shape[0]), slice(0, shape[1]))
+    if "intensity" not in given:
+        box = _without_black_border(colours, labels)
+        colours, labels = colours[(slice(None), *box)], labels[box]
+    properties = {
+        "spacing": SPACING,
+        "shape_before_cropping": (1, *shape),
+        "bbox_used_for_cropping": [[0, 1], *([side.start, side.stop] for side in box)],
+        "shape_after_cropping_and_before_resampling": (1, *labels.shape),
+    }
+    normalisation = _normalisation(colours, configuration)
+    if "size" in given:
+        height, width = given["size"]
+        colours = resize_to_8_bits(colours, (height, width), given["resize"])
+        labels = resize_labels(labels, (height, width))
+    elif given:
+        size = working_shape(labels.shape, given["shorter_side"])
+        colours, labels = resize_to_8_bits(colours, size), resize_labels(labels, size)
+    write_case(
+        target,
+        colours,
+        labels,
+        normalisation=normalisation,
+        properties=properties,
+        locations=sample_locations(labels, classes_to_locate(dataset_json["labels"])),
+    )
+
+
+def _read(case: Mapping[str, Any], dataset_json: Mapping[str, Any]) -> tuple[_Colours, _Labels]:
+    """Return colours ``(C, H, W)`` and labels ``(H, W)``."""
+    image, first = read_photograph(case["images"]), case["images"][0]
+    labels = read_photograph([case["label"]])
+    channels = len(dataset_json["channel_names"])
+    if image.shape[2] != channels:
+        raise DataError(
+            f"the image has {image.shape[2]} channels, dataset.json names {channels}",
+            where=first,
+            mend="convert the data set again, or remove the case",
+        )
+    if image.shape[:2] != labels.shape[:2] or labels.shape[2] != 1:
+        raise DataError(
+            f"a mask of {labels.shape} does not fit an image of {image.shape[:2]}",
+            where=case["label"],
+            mend="convert the data set again, or remove the case",
+        )
+    colours = np.ascontiguousarray(np.moveaxis(_as_bytes(image, first), -1, 0))
+    return colours, labels[..., 0].astype(np.int16)
+
+
+def _as_bytes(image: npt.NDArray[Any], path: str | Path) -> _Colours:
+    if image.dtype == np.uint8:
+        return image
+    exact = image.astype(np.uint8)
+    if not np.array_equal(exact, image):
+        raise DataError(
+            "the image holds more than 8 bits, unlike those that the plan was made for",
+            where=path,
+            mend="run nnmedseg_plan_and_preprocess again, which plans for the images as they are",
+        )
+    return exact
+
+
+def _without_black_border(colours: _Colours, labels: _Labels) -> tuple[slice, slice]:
+    """Return the box outside of which every channel is zero; mark such background pixels.
+
+    In an image of one slice no pixel is enclosed, so that nnU-Net fills no holes.
+    """
+    black = colours[0] == 0
+    for channel in colours[1:]:
+        black &= channel == 0
+    rows, columns = (np.flatnonzero(~black.all(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        rows, columns = (np.arange(side) for side in labels.shape)
+    black &= labels == 0
+    labels[black] = OUTSIDE
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def _normalisation(colours: _Colours, configuration: Mapping[str, Any]) -> Affine:
+    given = configuration["nnmedseg"].get("input", {})
+    statistics = measure(colours)
+    if "intensity" in given:
+        return affine_of_image(given["intensity"], statistics)
+    return affine_of_channels(configuration["normalization_schemes"], statistics)
