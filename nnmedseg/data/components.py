@@ -101,7 +101,10 @@ def _find_runs(label_map: npt.NDArray[np.integer]) -> _Runs:
 
 
 def _touching_runs(runs: _Runs, width: int) -> tuple[Integers, Integers, Integers]:
-    """Return pairs of touching runs of one label in neighbouring rows, and their shared columns."""
+    """Return pairs of touching runs of one label in neighbouring rows, and their shared columns.
+
+    Runs that touch at a corner share none.
+    """
     stride = width + 2  # so that no run touches one that is two rows further
     starts, ends = runs.rows * stride + runs.starts, runs.rows * stride + runs.ends
     first = np.searchsorted(ends, starts - stride, side="left")
@@ -114,4 +117,4 @@ def _touching_runs(runs: _Runs, width: int) -> tuple[Integers, Integers, Integer
     above, below = above[same], below[same]
     shared = np.minimum(runs.ends[above], runs.ends[below])
     shared -= np.maximum(runs.starts[above], runs.starts[below])
-    return above, below, np.maximum(shared, 0)
+    return above, below, shared
