@@ -10,11 +10,11 @@ with one lesion that fills the frame, so its patches see a corner of the lesion.
     of pixels decides how large things are: images of 600 and of 6000 pixels show the same view.
 3.  The working size is at most the shorter side of the median image, so that on the whole nothing
     is enlarged; only images that are smaller than the others are.
-4.  The smallest foreground that occurs keeps a span of 8 pixels: as much is left after the three
-    poolings that a network needs to see where it is. A region's span is 4 x area / perimeter (the
-    side of a square, twice the width of a thin line); the smallest that occurs is the 10th
-    percentile over all regions, each image weighing the same, in the label where it is smallest.
-    Where it would span less, the working size grows to what is needed, in steps of 32 pixels.
+4.  The smallest foreground that occurs keeps a span of 8 pixels, which three poolings reduce to
+    one. A region's span is 4 x area / perimeter (the side of a square, twice the width of a thin
+    line); the smallest that occurs is the 10th percentile over all regions, each image weighing
+    the same, in the label where it is smallest. Where it would span less, the working size grows
+    to what is needed, in steps of 32 pixels.
 5.  Images are used as they are where that needs the median image's own resolution or more, and
     where their sizes hardly differ (the 5th and 95th percentiles of the shorter sides by a factor
     of 1.5 at most) and the working size is no less than 0.8 of the median shorter side: so little
@@ -39,8 +39,8 @@ from nnmedseg.data.resizing import working_shape
 from nnmedseg.planners.facts import DatasetFacts, Size
 
 DEFAULT_WORKING_SIZE = 512
-"""A patch of 512 x 768 with a batch of two or more fits 8 GiB for the networks here, so that one
-patch sees the whole view; it is twice what the papers report at."""
+"""Twice the 256 pixels at which most papers report, so that outlines lose less, and little enough
+that one patch can hold the whole view."""
 SMALLEST_SPAN = 8
 SMALL_PERCENTILE = 10
 STEP = 32
@@ -94,7 +94,7 @@ def choose_working_resolution(
 def _decide(facts: DatasetFacts, asked_for: int | None) -> tuple[int | None, str]:
     """Return the shorter side and what is done, as a clause."""
     if asked_for is not None:
-        return asked_for, f"they are brought to {_size(facts, asked_for)}, as asked for"
+        return asked_for, f"{_to_size(facts, asked_for)}, as asked for"
     own = median(facts.shorter_sides)
     size, why = min(DEFAULT_WORKING_SIZE, round(own)), ""
     span = facts.span_percentile(SMALL_PERCENTILE, size)
@@ -105,7 +105,7 @@ def _decide(facts: DatasetFacts, asked_for: int | None) -> tuple[int | None, str
             return None, f"{why}they are used at their own resolution"
     if size >= SMALLEST_REDUCTION * own and _of_similar_size(facts):
         return None, f"{why}they are used as they are"
-    return size, f"{why}they are brought to {_size(facts, size)}"
+    return size, f"{why}{_to_size(facts, size)}"
 
 
 def _of_similar_size(facts: DatasetFacts) -> bool:
@@ -115,16 +115,20 @@ def _of_similar_size(facts: DatasetFacts) -> bool:
 
 def _median_shape(facts: DatasetFacts, shorter_side: int | None) -> tuple[float, float]:
     """Return medians of height and width, each for itself as nnU-Net takes them."""
-    sizes = facts.cropped_sizes
-    if shorter_side is not None:
-        sizes = tuple(working_shape(size, shorter_side) for size in sizes)
-    return median(height for height, _ in sizes), median(width for _, width in sizes)
+    heights, widths = zip(*_sizes(facts, shorter_side), strict=True)
+    return median(heights), median(widths)
+
+
+def _sizes(facts: DatasetFacts, shorter_side: int | None) -> tuple[Size, ...]:
+    if shorter_side is None:
+        return facts.cropped_sizes
+    return tuple(working_shape(size, shorter_side) for size in facts.cropped_sizes)
 
 
 def _inputs(facts: DatasetFacts, shorter_side: int | None, asked_for: int | None) -> dict[str, Any]:
     return {
         "asked_for": asked_for,
-        "median_size": list(_median_shape(facts, None)),
+        "median_size": list(_typical_size(facts, None)),
         "shorter_sides": {
             "smallest": min(facts.shorter_sides),
             "median": median(facts.shorter_sides),
@@ -151,8 +155,7 @@ def _why_nnunets_rules(facts: DatasetFacts, asked_for: int | None) -> str:
 
 
 def _images(facts: DatasetFacts) -> str:
-    height, width = _median_shape(facts, None)
-    text = f"images are {height:.0f}x{width:.0f} in the median"
+    text = f"images are {_text(_typical_size(facts, None))} in the median"
     shortest, longest = min(facts.shorter_sides), max(facts.shorter_sides)
     if shortest < longest:
         text += f" (shorter sides {shortest} to {longest})"
@@ -161,9 +164,22 @@ def _images(facts: DatasetFacts) -> str:
     return f"{text} and their foreground covers {_percent(facts.foreground_share)} of the frame"
 
 
-def _size(facts: DatasetFacts, shorter_side: int) -> str:
-    height, width = _median_shape(facts, shorter_side)
-    return f"a shorter side of {shorter_side} pixels ({height:.0f}x{width:.0f})"
+def _to_size(facts: DatasetFacts, shorter_side: int) -> str:
+    size = _text(_typical_size(facts, shorter_side))
+    return f"they are brought to a shorter side of {shorter_side} pixels ({size})"
+
+
+def _typical_size(facts: DatasetFacts, shorter_side: int | None) -> tuple[float, float]:
+    """Return medians of the shorter and of the longer sides, as most images are turned.
+
+    Medians of height and width would be those of no image where some stand and others lie.
+    """
+    sizes = _sizes(facts, shorter_side)
+    shorter = median(min(size) for size in sizes)
+    longer = median(max(size) for size in sizes)
+    standing = sum(height > width for height, width in sizes)
+    lying = sum(height < width for height, width in sizes)
+    return (longer, shorter) if standing > lying else (shorter, longer)
 
 
 def _what_is_kept(facts: DatasetFacts, shorter_side: int | None) -> str:
@@ -178,8 +194,12 @@ def _what_is_kept(facts: DatasetFacts, shorter_side: int | None) -> str:
 def _pixels(span: float) -> str:
     """Round down, so that what falls short of a limit is seen to."""
     rounded = math.floor(span) if span >= 10 else math.floor(span * 10) / 10
-    return f"{rounded:g} pixels"
+    return "1 pixel" if rounded == 1 else f"{rounded:g} pixels"
 
 
 def _percent(share: float) -> str:
-    return f"{share:.0%}".replace("%", " %") if share >= 0.1 else f"{share * 100:.2g} %"
+    return f"{share * 100:.0f} %" if share >= 0.1 else f"{share * 100:.2g} %"
+
+
+def _text(size: tuple[float, float]) -> str:
+    return f"{size[0]:.0f}x{size[1]:.0f}"

@@ -128,6 +128,13 @@ def test_portrait_and_landscape_have_nnunets_medians():
     assert choose((2000, 3000), (3000, 2000)).median_shape == (640, 640)
 
 
+def test_the_reason_names_a_size_that_images_have():
+    assert "images are 3000x2000 " in choose((2000, 3000), (3000, 2000), (3000, 2000)).reason
+    chosen = choose((2000, 3000), (3000, 2000))
+    assert "images are 2000x3000 " in chosen.reason
+    assert "512 pixels (512x768)" in chosen.reason
+
+
 def test_panoramas_keep_their_shorter_side():
     assert choose(*[(300, 6000)] * 3).shorter_side is None
     assert choose(*[(1000, 20000)] * 3).median_shape == (512, 10240)
