@@ -21,6 +21,7 @@ __all__ = [
     "convert",
     "evaluate",
     "import_weights",
+    "plan",
     "plan_and_preprocess",
     "predict",
     "train",
@@ -117,35 +118,38 @@ def check_overlap(
     return run(datasets, folders=folders or paths.resolve(), num_workers=num_processes)
 
 
-def plan_and_preprocess(
+def plan(
     dataset: int | str,
     *,
     trainers: Sequence[str] | None = None,
     gpu_memory: float = 8.0,
     working_size: int | None = None,
+    verify: bool = True,
     num_processes: int | None = None,
     folders: Folders | None = None,
 ) -> list[Path]:
-    """Fingerprint a data set, plan it for each trainer, and preprocess it once for all of them.
+    """Fingerprint a data set and plan it for each trainer.
 
     Args:
         dataset: Number or name of a converted data set.
         trainers: Trainers to plan for (default: all, nnU-Net's own included).
         gpu_memory: Memory that a training step may use, in GiB.
-        working_size: Shorter side of the median natural image in pixels (default: at most 256).
+        working_size: Shorter side that photographs are brought to, in pixels (default: what the
+            rule of :mod:`nnmedseg.planners.resolution` finds).
+        verify: Check every raw file first, unless that was done and no file has changed.
         num_processes: Cases that are worked on at once (default: one a core).
         folders: Where data are kept.
 
     Returns:
-        The plans files.
+        The plans files, one a trainer.
     """
     from nnmedseg import nnunet, paths
 
     folders = folders or paths.resolve()
     nnunet.prepare()
     from nnmedseg.cores import cpu_count
-    from nnmedseg.planners.pipeline import plan_and_preprocess as run
-    from nnmedseg.planners.planner import Architecture
+    from nnmedseg.planners.architecture import Architecture
+    from nnmedseg.planners.pipeline import plan as run
     from nnmedseg.trainers import (
         NNUNET_TRAINER,
         available_trainers,
@@ -160,6 +164,7 @@ def plan_and_preprocess(
         recipe = getattr(trainer, "recipe", None)
         architectures[plans_name] = Architecture(
             plans_name,
+            trainer=trainer.__name__,
             network=getattr(trainer, "network_name", None),
             recipe=recipe.to_dict() if recipe is not None else {},
         )
@@ -170,7 +175,46 @@ def plan_and_preprocess(
         gpu_memory=gpu_memory,
         working_size=working_size,
         num_workers=num_processes or cpu_count(),
+        verify=verify,
     )
+
+
+def plan_and_preprocess(
+    dataset: int | str,
+    *,
+    configurations: Sequence[str] = ("2d",),
+    num_processes: int | None = None,
+    folders: Folders | None = None,
+    **planning: Any,
+) -> list[Path]:
+    """Plan a data set for each trainer, and preprocess it once for all of them.
+
+    Args:
+        dataset: Number or name of a converted data set.
+        configurations: What to preprocess: ``"2d"``, ``"2d_native"``, ``"2d_paper"`` and, for
+            volumes, ``"3d_fullres"`` and ``"3d_lowres"``. All of them are planned.
+        num_processes: Cases that are worked on at once (default: one a core).
+        folders: Where data are kept.
+        **planning: Other arguments of :func:`plan`.
+
+    Returns:
+        The plans files, one a trainer.
+    """
+    from nnmedseg import paths
+
+    folders = folders or paths.resolve()
+    plans_files = plan(dataset, num_processes=num_processes, folders=folders, **planning)
+    from nnmedseg.cores import cpu_count
+    from nnmedseg.planners.pipeline import preprocess_configurations
+
+    preprocess_configurations(
+        folders.dataset_name(dataset),
+        plans_files,
+        configurations,
+        folders=folders,
+        num_workers=num_processes or cpu_count(),
+    )
+    return plans_files
 
 
 def train(

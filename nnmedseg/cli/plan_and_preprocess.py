@@ -6,7 +6,7 @@ import argparse
 import logging
 from collections.abc import Sequence
 
-from nnmedseg.cli import _command
+from nnmedseg.cli import _command, _planning
 
 logger = logging.getLogger(__name__)
 
@@ -16,30 +16,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _command.new_parser(
         "Fingerprint data sets, plan them for each trainer and preprocess them once for all."
     )
+    _planning.add_options(parser)
     parser.add_argument(
-        "-d", "--dataset", nargs="+", required=True, metavar="ID", help="numbers or names"
-    )
-    parser.add_argument(
-        "-tr",
-        "--trainer",
+        "-c",
+        "--configuration",
         nargs="+",
-        metavar="TRAINER",
-        help="trainers to plan for (default: all, nnU-Net's own included)",
+        default=["2d"],
+        metavar="CONFIGURATION",
+        help="what to preprocess: 2d, 2d_native, 2d_paper; of volumes also 3d_fullres, 3d_lowres "
+        "(default: 2d; all are planned)",
     )
-    parser.add_argument(
-        "--gpu-memory",
-        type=_command.positive_float,
-        default=8.0,
-        metavar="GIB",
-        help="memory that a training step may use (default: 8)",
-    )
-    parser.add_argument(
-        "--working-size",
-        type=_command.positive_int,
-        metavar="PIXELS",
-        help="shorter side of the median photograph after preprocessing (default: at most 256)",
-    )
-    _command.add_num_processes(parser)
     return _command.run(parser, _run, arguments)
 
 
@@ -51,11 +37,12 @@ def _run(options: argparse.Namespace) -> None:
     for dataset in options.dataset:
         plan_and_preprocess(
             dataset,
-            trainers=options.trainer,
-            gpu_memory=options.gpu_memory,
-            working_size=options.working_size,
-            num_processes=options.num_processes,
+            configurations=options.configuration,
             folders=folders,
+            **_planning.planning_arguments(options),
         )
         number = int(folders.dataset_name(dataset)[7:10])
-        logger.info("Next: nnmedseg_train %d 2d 0 -tr RoSPERTrainer", number)
+        trainer = (options.trainer or ["RoSPERTrainer"])[0]
+        logger.info(
+            "Next: nnmedseg_train %d %s 0 -tr %s", number, options.configuration[0], trainer
+        )

@@ -2,59 +2,51 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import (
     ExperimentPlanner,
 )
+from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.preprocessing.resampling.resample_torch import resample_torch_fornnunet
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
-from torch import nn
+from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 
-from nnmedseg.networks import get_network_class
-from nnmedseg.networks.adapter import PlannedNetwork
-from nnmedseg.planners.memory import TrainingMemory, measure_training_memory
-from nnmedseg.planners.patches import GIB, PatchPlan, choose_patch_and_batch
-from nnmedseg.planners.resolution import WorkingResolution, choose_working_resolution, is_natural
+from nnmedseg.files import read_json, write_json
+from nnmedseg.nnunet.listing import LinearListing
+from nnmedseg.planners.architecture import Architecture
+from nnmedseg.planners.configurations import (
+    NATIVE,
+    PAPER,
+    WORKING,
+    iterations_to_see_data_once,
+    mark_input,
+)
+from nnmedseg.planners.facts import DatasetFacts
+from nnmedseg.planners.network_plan import NetworkPlanner
+from nnmedseg.planners.resolution import choose_working_resolution
 
-logger = logging.getLogger(__name__)
-
-SCHEMA_VERSION = 1
-CONFIGURATION = "2d"
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """What is to be planned for.
-
-    Attributes:
-        plans_name: Name of the plans file without its ending.
-        network: Registered network, or ``None`` for nnU-Net's own U-Net.
-        options: Options of the network that differ from its defaults.
-        recipe: Training settings that the trainer finds in the plans.
-    """
-
-    plans_name: str
-    network: str | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-    recipe: dict[str, Any] = field(default_factory=dict)
+SCHEMA_VERSION = 2
 
 
-class MedSegPlanner(ExperimentPlanner):
+class MedSegPlanner(LinearListing, ExperimentPlanner):
     """nnU-Net's planner, with a working resolution for photographs and measured memory.
 
     Args:
         dataset_name_or_id: Data set whose fingerprint has been extracted.
         architecture: What to plan for.
         gpu_memory_target_in_gb: Memory that a training step may use, in GiB.
-        working_size: Shorter side of the median natural image in pixels, or ``None`` for the rule
-            of :mod:`nnmedseg.planners.resolution`.
+        working_size: Shorter side of photographs in pixels, or ``None`` for the rule of
+            :mod:`nnmedseg.planners.resolution`.
     """
+
+    dataset_fingerprint: dict[str, Any]
 
     def __init__(
         self,
@@ -67,28 +59,28 @@ class MedSegPlanner(ExperimentPlanner):
             dataset_name_or_id, gpu_memory_target_in_gb, plans_name=architecture.plans_name
         )
         self.architecture = architecture
-        self.resolution = self._choose_resolution(working_size)
-
-    def _choose_resolution(self, working_size: int | None) -> WorkingResolution | None:
-        if not is_natural(self.dataset_fingerprint["spacings"]):
-            return None
-        return choose_working_resolution(
-            self.dataset_fingerprint["shapes_after_crop"], working_size
+        self.facts = DatasetFacts.from_fingerprint(self.dataset_fingerprint)
+        self.resolution = choose_working_resolution(self.facts, working_size)
+        self.native_shapes = [tuple(s) for s in self.dataset_fingerprint["shapes_after_crop"]]
+        if self.resolution.shorter_side is not None:
+            # nnU-Net's planning then sees the images as they will be preprocessed.
+            resized = [[1, *self.resolution.resized((h, w))] for _, h, w in self.native_shapes]
+            self.dataset_fingerprint = {**self.dataset_fingerprint, "shapes_after_crop": resized}
+        self.networks = NetworkPlanner(
+            architecture,
+            self.facts,
+            self.dataset_json,
+            target_gib=gpu_memory_target_in_gb,
         )
-
-    def determine_fullres_target_spacing(self) -> npt.NDArray[np.float64]:
-        """Return ``(z, y, x)``: our resolution for photographs, nnU-Net's for volumes."""
-        if self.resolution is None:
-            return super().determine_fullres_target_spacing()
-        across = self.dataset_fingerprint["spacings"][0][0]
-        return np.array([across, self.resolution.pixel_spacing, self.resolution.pixel_spacing])
 
     def generate_data_identifier(self, configuration_name: str) -> str:
         """Name the preprocessed folder by resolution, not by plans, so that all plans share it."""
-        identifier = f"nnmedseg_{configuration_name}"
-        if self.resolution is None or self.resolution.pixel_spacing == 1:
-            return identifier
-        return f"{identifier}_spacing{self.resolution.pixel_spacing:.3f}"
+        if configuration_name == WORKING and self.facts.natural:
+            if self.resolution.shorter_side is None:
+                configuration_name = NATIVE
+            else:
+                return f"nnmedseg_{WORKING}_shorter_side_{self.resolution.shorter_side}"
+        return f"nnmedseg_{configuration_name}"
 
     def determine_segmentation_softmax_export_fn(
         self, *_args: Any, **_kwargs: Any
@@ -105,15 +97,16 @@ class MedSegPlanner(ExperimentPlanner):
         arch_kwargs: dict[str, Any],
         arch_kwargs_req_import: Sequence[str],
     ) -> float:
-        """Count feature-map values as nnU-Net does, which fails with ``nnUNet_n_proc_DA=0``."""
-        network = get_network_from_plans(
-            arch_class_name,
-            arch_kwargs,
-            arch_kwargs_req_import,
-            input_channels,
-            output_channels,
-            allow_init=False,
-        )
+        """Count feature-map values as nnU-Net does, of a network without weights."""
+        with torch.device("meta"):
+            network = get_network_from_plans(
+                arch_class_name,
+                arch_kwargs,
+                arch_kwargs_req_import,
+                input_channels,
+                output_channels,
+                allow_init=False,
+            )
         return network.compute_conv_feature_map_size(patch_size)
 
     def get_plans_for_configuration(
@@ -125,59 +118,93 @@ class MedSegPlanner(ExperimentPlanner):
         _cache: dict[str, Any],
     ) -> dict[str, Any]:
         """Return nnU-Net's plan for its own network, or ours for a registered one (2D only)."""
+        if len(spacing) == 3 and self.architecture.network is not None:
+            # No plan: only as much as nnU-Net's planning looks at before it goes on to 2D.
+            return {"patch_size": list(median_shape), "spacing": spacing}
         plan = super().get_plans_for_configuration(
             spacing, median_shape, data_identifier, approximate_n_voxels_dataset, _cache
         )
-        details: dict[str, Any] = {"schema": SCHEMA_VERSION, "recipe": self.architecture.recipe}
-        if self.resolution is not None:
-            details["resolution"] = self.resolution.reason
-        if self.architecture.network is not None and len(spacing) == 2:
-            height, width = (float(side) for side in median_shape)
-            chosen = self._plan_network((height, width), approximate_n_voxels_dataset)
-            plan["patch_size"] = list(chosen.patch_size)
-            plan["batch_size"] = chosen.batch_size
-            plan["architecture"] = self._describe_network(chosen.outputs)
-            details["predicted_memory_gib"] = round(chosen.memory / GIB, 2)
-        return {**plan, "nnmedseg": details}
-
-    def _plan_network(self, median_shape: tuple[float, float], pixels: float) -> PatchPlan:
-        name = self.architecture.network
-        if name is None:
-            raise TypeError("only a registered network is planned here")
-        network_class = get_network_class(name)
-        channels = len(self.dataset_json["channel_names"])
-        classes = len(self.dataset_json["labels"])
-
-        def build() -> nn.Module:
-            network = PlannedNetwork(channels, classes, network=name, **self.architecture.options)
-            network.auxiliary_in_training = True
-            return network
-
-        def measure(patch_size: tuple[int, int]) -> TrainingMemory:
-            return measure_training_memory(build, channels, patch_size)
-
-        return choose_patch_and_batch(
-            median_shape,
-            size_divisor=network_class.size_divisor,
-            min_size=network_class.min_size,
-            measure=measure,
-            target_gib=self.UNet_vram_target_GB,
-            pixels_in_dataset=pixels,
-        )
-
-    def _describe_network(self, outputs: int) -> dict[str, Any]:
-        return {
-            "network_class_name": f"{PlannedNetwork.__module__}.{PlannedNetwork.__name__}",
-            "arch_kwargs": {
-                "network": self.architecture.network,
-                # All supervised outputs have the input's size: nnU-Net's own trainer reads it here.
-                "strides": [[1, 1]] * (outputs + 1),
-                **self.architecture.options,
-            },
-            "_kw_requires_import": [],
+        details = {
+            "schema": SCHEMA_VERSION,
+            "trainer": self.architecture.trainer,
+            "recipe": self.architecture.recipe,
+            "memory_target_gib": self.UNet_vram_target_GB,
         }
+        if len(spacing) == 2:
+            details["resolution"] = {"reason": self.resolution.reason, **self.resolution.inputs}
+        details |= self.networks.fill(
+            plan, tuple(float(side) for side in median_shape), approximate_n_voxels_dataset
+        )
+        details["iterations_to_see_data_once"] = iterations_to_see_data_once(
+            plan, approximate_n_voxels_dataset
+        )
+        plan["nnmedseg"] = details
+        return plan
 
     def save_plans(self, plans: dict[str, Any]) -> None:
-        """Write the plans with the 2D configuration only."""
-        plans["configurations"] = {CONFIGURATION: plans["configurations"][CONFIGURATION]}
-        super().save_plans(plans)
+        """Write the plans whole or not at all; configurations that others have added stay."""
+        planned = plans["configurations"]
+        two_dimensional = planned[WORKING]
+        if self.architecture.network is not None:
+            planned = {WORKING: two_dimensional}
+        planned[NATIVE] = self._native(two_dimensional["batch_dice"])
+        paper = self._paper(two_dimensional)
+        if paper is not None:
+            planned[PAPER] = paper
+        side = self.resolution.shorter_side
+        working_input = None if side is None else {"shorter_side": side}
+        for name, configuration in planned.items():
+            if "inherits_from" not in configuration and name != PAPER:
+                mark_input(configuration, working_input if name == WORKING else None, self.facts)
+        plans["configurations"] = planned
+        plans["original_median_shape_after_transp"] = [
+            round(float(np.median([shape[axis] for shape in self.native_shapes])))
+            for axis in plans["transpose_forward"]
+        ]
+        recursive_fix_for_json_export(plans)
+        target = Path(nnUNet_preprocessed.require()) / self.dataset_name
+        target = target / f"{self.plans_identifier}.json"
+        if target.is_file():
+            added = read_json(target)["configurations"]
+            planned.update({n: added[n] for n in added if n not in (*planned, PAPER)})
+        write_json(plans, target)
+
+    def _native(self, batch_dice: bool) -> dict[str, Any]:
+        """Return nnU-Net's own choice: photographs as they are."""
+        if self.resolution.shorter_side is None:
+            return {"inherits_from": WORKING}
+        heights, widths = ([shape[axis] for shape in self.native_shapes] for axis in (1, 2))
+        median_shape = np.array([np.median(heights), np.median(widths)])
+        pixels = float(np.prod(median_shape)) * self.dataset_json["numTraining"]
+        plan = self.get_plans_for_configuration(
+            [1.0, 1.0], median_shape, self.generate_data_identifier(NATIVE), pixels, {}
+        )
+        plan["nnmedseg"]["resolution"] = {"reason": "images are used as they are, as nnU-Net does"}
+        return {**plan, "batch_dice": batch_dice}
+
+    def _paper(self, two_dimensional: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the paper's protocol: every image squashed to its size, its intensities, batch."""
+        protocol = self.networks.protocol
+        if protocol is None:
+            return None
+        plan = deepcopy(two_dimensional)
+        plan.pop("batch_dice")
+        plan["data_identifier"] = protocol.data_identifier
+        plan["spacing"] = [1.0, 1.0]
+        plan["median_image_size_in_voxels"] = [float(side) for side in protocol.size]
+        plan["nnmedseg"] |= self.networks.fill_paper(plan, protocol)
+        plan["nnmedseg"]["resolution"] = {
+            "reason": f"images are squashed to {protocol.size[0]}x{protocol.size[1]} pixels, "
+            "as the paper does"
+        }
+        pixels = float(np.prod(protocol.size)) * self._slices()
+        plan["nnmedseg"]["iterations_to_see_data_once"] = iterations_to_see_data_once(plan, pixels)
+        mark_input(plan, protocol.input, self.facts)
+        return {**plan, "batch_dice": two_dimensional["batch_dice"]}
+
+    def _slices(self) -> float:
+        """Return how many two-dimensional images the training cases hold, about."""
+        return (
+            float(np.median([shape[0] for shape in self.native_shapes]))
+            * (self.dataset_json["numTraining"])
+        )

@@ -11,6 +11,7 @@ from typing import Any
 from nnmedseg.data.splits import SPLITS_FILE, hash_of_split_in
 from nnmedseg.errors import NotFoundError, UserError, list_some
 from nnmedseg.files import read_json
+from nnmedseg.nnunet.plans_files import resolved_configuration
 from nnmedseg.paths import Folders
 from nnmedseg.trainers.recipes import Recipe
 
@@ -66,7 +67,7 @@ class RunSettings:
                 where=base / f"{self.plans_name}.json",
                 mend=f"use one of: {', '.join(configurations)}",
             )
-        configuration = deepcopy(configurations[self.configuration])
+        configuration = deepcopy(resolved_configuration(configurations, self.configuration))
         ours = configuration.setdefault("nnmedseg", {})
         ours["recipe"] = {**ours.get("recipe", {}), **self.recipe}
         if self.batch_size is not None:
@@ -77,7 +78,8 @@ class RunSettings:
             raise NotFoundError(
                 "the data are planned but not preprocessed",
                 where=data,
-                mend=f"run: nnmedseg_plan_and_preprocess -d {int(self.dataset_name[7:10])}",
+                mend=f"run: nnmedseg_plan_and_preprocess -d {int(self.dataset_name[7:10])} "
+                f"-c {self.configuration}",
             )
         return plans
 

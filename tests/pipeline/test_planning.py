@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 import nnmedseg
-from nnmedseg.errors import DataError, UserError
+from nnmedseg.errors import DataError, NotFoundError, UserError
 from nnmedseg.files import read_json, write_json
 from nnmedseg.planners.fingerprint import FastFingerprintExtractor
 
 from .conftest import WORKING_SIZE
 
 
-def configuration(workspace, plans):
-    return read_json(workspace.preprocessed / f"{plans}.json")["configurations"]["2d"]
+def configuration(workspace, plans, name="2d"):
+    return read_json(workspace.preprocessed / f"{plans}.json")["configurations"][name]
 
 
 def arrays(workspace):
@@ -45,11 +45,50 @@ def test_nnunets_plan_holds_its_own_network(planned):
     assert name.endswith("PlainConvUNet")
 
 
-def test_the_plans_name_only_classes_that_stock_commands_find(planned):
+def test_nnunets_own_resolution_names_only_what_stock_commands_find(planned):
     plans = read_json(planned.preprocessed / "RoSPERPlans.json")
     assert plans["image_reader_writer"] == "NaturalImage2DIO"
     assert plans["label_manager"] == "LabelManager"
-    assert plans["configurations"]["2d"]["preprocessor_name"] == "DefaultPreprocessor"
+    native = plans["configurations"]["2d_native"]
+    assert native["preprocessor_name"] == "DefaultPreprocessor"
+    assert native["resampling_fn_probabilities"] == "resample_torch_fornnunet"
+
+
+def test_a_working_resolution_says_that_it_needs_this_package(planned):
+    working = configuration(planned, "RoSPERPlans")
+    assert working["preprocessor_name"] == "MedSegPreprocessor"
+    assert working["nnmedseg"]["requires"] == "nnmedseg"
+
+
+def test_the_papers_protocol_has_its_size_and_batch(planned):
+    paper = configuration(planned, "RoSPERPlans", "2d_paper")
+    assert paper["patch_size"] == [256, 256]
+    assert paper["batch_size"] == 8
+    assert paper["nnmedseg"]["input"]["size"] == [256, 256]
+
+
+def test_papers_with_one_protocol_share_their_data(planned):
+    identifiers = {
+        configuration(planned, plans, "2d_paper")["data_identifier"]
+        for plans in ("RoSPERPlans", "ASCSegPlans")
+    }
+    assert len(identifiers) == 1
+
+
+def test_nnunet_has_no_paper_protocol(planned):
+    assert "2d_paper" not in read_json(planned.preprocessed / "nnUNetPlans.json")["configurations"]
+
+
+@pytest.mark.parametrize("plans", ["RoSPERPlans", "ASCSegPlans", "nnUNetPlans"])
+def test_every_plan_predicts_its_memory(planned, plans):
+    details = configuration(planned, plans)["nnmedseg"]
+    assert 0.5 < details["predicted_memory_gib"] <= details["memory_target_gib"]
+
+
+def test_the_plans_give_the_resolutions_reason_and_what_it_rests_on(planned):
+    resolution = configuration(planned, "RoSPERPlans")["nnmedseg"]["resolution"]
+    assert f"{WORKING_SIZE} pixels" in resolution["reason"]
+    assert resolution["asked_for"] == WORKING_SIZE
 
 
 def test_the_median_image_has_the_working_size(planned):
@@ -183,3 +222,56 @@ def test_preprocessed_arrays_equal_nnunets(fresh):
     image, mask, _, _ = nnUNetDatasetBlosc2(str(arrays(fresh)), [case]).load_case(case)
     assert np.array_equal(image[:], expected.astype(np.float32))
     assert np.array_equal(mask[:], expected_mask)
+
+
+def test_plans_that_are_not_ours_are_not_replaced(fresh):
+    plans = fresh.preprocessed / "nnUNetPlans.json"
+    write_json({**read_json(plans), "experiment_planner_used": "ExperimentPlanner"}, plans)
+    before = plans.read_bytes()
+    with pytest.raises(UserError, match="made by ExperimentPlanner"):
+        nnmedseg.plan_and_preprocess(2, working_size=WORKING_SIZE, folders=fresh.folders)
+    assert plans.read_bytes() == before
+
+
+def test_configurations_that_a_user_has_added_stay(fresh):
+    plans = fresh.preprocessed / "RoSPERPlans.json"
+    content = read_json(plans)
+    content["configurations"]["2d_mine"] = {"inherits_from": "2d", "batch_size": 3}
+    write_json(content, plans)
+    nnmedseg.plan(2, trainers=["RoSPERTrainer"], working_size=48, folders=fresh.folders)
+    again = read_json(plans)["configurations"]
+    assert again["2d_mine"] == {"inherits_from": "2d", "batch_size": 3}
+    assert min(again["2d"]["median_image_size_in_voxels"]) == 48
+
+
+def test_planning_alone_preprocesses_nothing(fresh):
+    shutil.rmtree(arrays(fresh))
+    nnmedseg.plan(2, trainers=["RoSPERTrainer"], working_size=WORKING_SIZE, folders=fresh.folders)
+    assert not arrays(fresh).exists()
+
+
+def test_the_configurations_asked_for_are_preprocessed(fresh):
+    nnmedseg.plan_and_preprocess(
+        2,
+        trainers=["RoSPERTrainer"],
+        configurations=["2d_paper", "2d_native"],
+        working_size=WORKING_SIZE,
+        folders=fresh.folders,
+    )
+    for name in ("2d_paper", "2d_native"):
+        folder = configuration(fresh, "RoSPERPlans", name)["data_identifier"]
+        assert (fresh.preprocessed / folder).is_dir()
+
+
+def test_a_configuration_that_no_plan_has_names_those_that_there_are(fresh):
+    with pytest.raises(NotFoundError, match="2d_native"):
+        nnmedseg.plan_and_preprocess(
+            2, trainers=["RoSPERTrainer"], configurations=["3d_fullres"], folders=fresh.folders
+        )
+
+
+def test_verification_can_be_left_out(fresh):
+    (fresh.dataset / "imagesTr" / "notes.txt").write_text("")
+    (fresh.preprocessed / "integrity.json").unlink()
+    nnmedseg.plan(2, trainers=["nnUNetTrainer"], verify=False, folders=fresh.folders)
+    assert not (fresh.preprocessed / "integrity.json").exists()

@@ -1,0 +1,174 @@
+"""Patch, batch and memory of one architecture in one configuration."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import Any
+
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
+from torch import nn
+
+from nnmedseg.networks import get_network_class
+from nnmedseg.networks.adapter import PlannedNetwork
+from nnmedseg.planners.architecture import Architecture
+from nnmedseg.planners.configurations import ARCHITECTURES
+from nnmedseg.planners.facts import DatasetFacts
+from nnmedseg.planners.memory import TrainingMemory, measure_training_memory
+from nnmedseg.planners.patches import GIB, choose_patch_and_batch
+from nnmedseg.planners.protocols import PaperProtocol, paper_protocol
+
+
+class NetworkPlanner:
+    """Measures one architecture for one data set.
+
+    Args:
+        architecture: What to plan for.
+        facts: Of the data set.
+        dataset_json: Its description.
+        target_gib: Memory that a training step may use, in GiB.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        facts: DatasetFacts,
+        dataset_json: dict[str, Any],
+        *,
+        target_gib: float,
+    ):
+        labels = LabelManager(dataset_json["labels"], dataset_json.get("regions_class_order"))
+        channel_names = list(dataset_json["channel_names"].values())
+        self.architecture = architecture
+        self.channels = len(channel_names)
+        self.classes = labels.num_segmentation_heads
+        self.target_gib = target_gib
+        self.protocol = (
+            None
+            if architecture.network is None
+            else paper_protocol(
+                architecture.network, architecture.options, facts, channel_names, self.classes
+            )
+        )
+
+    def fill(
+        self, plan: dict[str, Any], median_shape: tuple[float, ...], pixels: float
+    ) -> dict[str, Any]:
+        """Choose patch and batch of a registered network; measure nnU-Net's own as it is planned.
+
+        Args:
+            plan: nnU-Net's plan; patch, batch and architecture of a registered network are written
+                into it.
+            median_shape: Of the preprocessed images, in pixels or voxels.
+            pixels: Of all training images together.
+
+        Returns:
+            What the plan says about it in our own key.
+        """
+        if self.architecture.network is None:
+            memory = self._measure_unet(plan)
+            return _predicted(memory.total(plan["batch_size"]))
+        network_class = get_network_class(self.architecture.network)
+        height, width = median_shape
+        chosen = choose_patch_and_batch(
+            (height, width),
+            size_divisor=network_class.size_divisor,
+            min_size=network_class.min_size,
+            measure=self._measure,
+            target_gib=self.target_gib,
+            pixels_in_dataset=pixels,
+        )
+        plan["patch_size"] = list(chosen.patch_size)
+        plan["batch_size"] = chosen.batch_size
+        plan["architecture"] = self._describe(chosen.outputs, checkpointing=chosen.checkpointing)
+        return {"patch": chosen.reason, **_predicted(chosen.memory)}
+
+    def fill_paper(self, plan: dict[str, Any], protocol: PaperProtocol) -> dict[str, Any]:
+        """Take patch and batch from the paper, and say where they need more memory than there is.
+
+        Args:
+            plan: Plan of configuration ``2d``; changed.
+            protocol: The paper's.
+
+        Returns:
+            What the plan says about it in our own key.
+        """
+        memory = self._measure(protocol.size, False)
+        needed = memory.total(protocol.batch_size)
+        height, width = protocol.size
+        reason = f"{protocol.batch_size} whole images of {height}x{width}, as the paper has them"
+        if needed > self.target_gib * GIB:
+            fitting = memory.largest_batch(int(self.target_gib * GIB))
+            reason += f", need {needed / GIB:.1f} GiB, more than {self.target_gib:g} GiB: " + (
+                f"--batch-size {fitting} fits" if fitting else "not even one fits"
+            )
+        plan["patch_size"] = list(protocol.size)
+        plan["batch_size"] = protocol.batch_size
+        plan["architecture"] = self._describe(memory.outputs, checkpointing=False)
+        return {"patch": reason, **_predicted(needed)}
+
+    def _measure(self, patch_size: tuple[int, int], checkpointing: bool) -> TrainingMemory:
+        if self.architecture.network is None:
+            raise TypeError("only a registered network is measured here")
+        options = dict(self.architecture.options, network=self.architecture.network)
+        if checkpointing:
+            options["checkpointing"] = True
+        return _measure_registered(
+            json.dumps(options, sort_keys=True),
+            (self.channels, self.classes),
+            patch_size,
+            self.architecture.optimizer,
+        )
+
+    def _measure_unet(self, plan: dict[str, Any]) -> TrainingMemory:
+        architecture = plan["architecture"]
+
+        def build() -> nn.Module:
+            return get_network_from_plans(
+                architecture["network_class_name"],
+                architecture["arch_kwargs"],
+                architecture["_kw_requires_import"],
+                self.channels,
+                self.classes,
+                allow_init=False,
+                deep_supervision=True,
+            )
+
+        return measure_training_memory(
+            build,
+            self.channels,
+            tuple(int(side) for side in plan["patch_size"]),
+            optimizer=self.architecture.optimizer,
+        )
+
+    def _describe(self, outputs: int, *, checkpointing: bool) -> dict[str, Any]:
+        return {
+            "network_class_name": f"{ARCHITECTURES}.{PlannedNetwork.__name__}",
+            "arch_kwargs": {
+                "network": self.architecture.network,
+                # All supervised outputs have the input's size: nnU-Net's own trainer reads it here.
+                "strides": [[1, 1]] * (outputs + 1),
+                **self.architecture.options,
+                **({"checkpointing": True} if checkpointing else {}),
+            },
+            "_kw_requires_import": [],
+        }
+
+
+@lru_cache(maxsize=256)
+def _measure_registered(
+    options: str, channels: tuple[int, int], patch_size: tuple[int, int], optimizer: str
+) -> TrainingMemory:
+    """Measure a network once for all data sets and configurations with the same patch."""
+
+    def build() -> nn.Module:
+        network = PlannedNetwork(*channels, **json.loads(options))
+        network.auxiliary_in_training = True
+        return network
+
+    return measure_training_memory(build, channels[0], patch_size, optimizer=optimizer)
+
+
+def _predicted(memory: int) -> dict[str, Any]:
+    return {"predicted_memory_gib": round(memory / GIB, 2)}
