@@ -70,6 +70,23 @@ def trained(planned) -> Workspace:
     return Workspace(planned.folders, planned.dataset, fold.parent)
 
 
+@pytest.fixture(scope="session")
+def trained_native(planned) -> Workspace:
+    """A model at the images' own resolution, of which nnU-Net knows all there is to know."""
+    nnmedseg.plan_and_preprocess(
+        2,
+        trainers=["RoSPERTrainer"],
+        configurations=["2d_native"],
+        working_size=WORKING_SIZE,
+        folders=planned.folders,
+    )
+    fold = nnmedseg.train(
+        2, "2d_native", 0, trainer="RoSPERTrainer", recipe=SHORT, batch_size=2, seed=1,
+        device="cpu", folders=planned.folders,
+    )  # fmt: skip
+    return Workspace(planned.folders, planned.dataset, fold.parent)
+
+
 @pytest.fixture
 def fresh(planned, tmp_path) -> Workspace:
     """A copy of the planned workspace that a test may change."""

@@ -12,10 +12,11 @@ from PIL import Image
 
 import nnmedseg
 
+from .conftest import Workspace
+
 pytestmark = pytest.mark.slow
 
 SCRIPTS = Path(sys.executable).parent
-MODEL = ["-d", "2", "-c", "2d", "-tr", "RoSPERTrainer", "-p", "RoSPERPlans", "-f", "0"]
 
 
 def in_shell(command: str, folder: Path, workspace: Path) -> str:
@@ -37,15 +38,16 @@ def in_shell(command: str, folder: Path, workspace: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("mode", ["", "-npp 0 -nps 0"], ids=["parallel", "sequential"])
-def test_nnunets_prediction_gives_our_labels(trained, tmp_path, mode):
-    images = trained.dataset / "imagesTs"
-    options = " ".join(MODEL)
+def check_labels(model: Workspace, tmp_path: Path, options: str) -> None:
+    """Compare the masks of nnU-Net's command with ours."""
+    images, configuration = model.dataset / "imagesTs", model.model.name.rpartition("__")[2]
     in_shell(
-        f"nnUNetv2_predict -i {images} -o stock {options} -device cpu {mode}", tmp_path,
-        trained.root,
-    )  # fmt: skip
-    nnmedseg.predict(images, tmp_path / "ours", trained.model, device="cpu")
+        f"nnUNetv2_predict -i {images} -o stock -d 2 -c {configuration} -tr RoSPERTrainer "
+        f"-p RoSPERPlans -f 0 -device cpu {options}",
+        tmp_path,
+        model.root,
+    )
+    nnmedseg.predict(images, tmp_path / "ours", model.model, device="cpu")
     stock = sorted((tmp_path / "stock").glob("*.png"))
     assert len(stock) == 2
     for path in stock:
@@ -53,6 +55,33 @@ def test_nnunets_prediction_gives_our_labels(trained, tmp_path, mode):
         differs = np.array(Image.open(path)) != SimpleITK.GetArrayFromImage(ours)[0]
         # Our networks are fused, so that a pixel between two classes may round to the other one.
         assert differs.mean() <= 1e-4
+
+
+def test_nnunets_sequential_prediction_gives_our_labels(trained, tmp_path):
+    check_labels(trained, tmp_path, "-npp 0 -nps 0")
+
+
+@pytest.mark.parametrize("options", ["", "-npp 0 -nps 0"], ids=["parallel", "sequential"])
+def test_nnunets_prediction_gives_our_labels_at_the_images_own_resolution(
+    trained_native, tmp_path, options
+):
+    check_labels(trained_native, tmp_path, options)
+
+
+OWN_TRAINER = """
+import torch
+from nnunetv2.run.run_training import get_trainer_from_args
+trainer = get_trainer_from_args("2", "2d", 0, "nnUNetTrainer", device=torch.device("cpu"))
+trainer.num_epochs = trainer.num_iterations_per_epoch = trainer.num_val_iterations_per_epoch = 1
+trainer.run_training()
+"""
+
+
+def test_nnunets_own_trainer_reads_our_store_knowing_only_the_plans(fresh, tmp_path):
+    (tmp_path / "train.py").write_text(OWN_TRAINER)
+    in_shell(f"nnUNet_n_proc_DA=0 {sys.executable} train.py", tmp_path, fresh.root)
+    model = fresh.folders.results / fresh.dataset.name / "nnUNetTrainer__nnUNetPlans__2d"
+    assert (model / "fold_0" / "checkpoint_final.pth").is_file()
 
 
 def test_nnunets_training_finds_our_trainer(fresh, tmp_path):
