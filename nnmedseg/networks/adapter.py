@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from nnmedseg.networks import create_network
+from nnmedseg.networks.checkpointing import checkpoint_blocks
 
 LARGEST_LOGIT = 1000.0
 
@@ -42,6 +43,8 @@ class PlannedNetwork(nn.Module):
         strides: Only for nnU-Net's own trainer, which derives from it the scale of each supervised
             output: one entry more than there are outputs.
         deep_supervision: Return the list of outputs whatever the mode.
+        checkpointing: Compute the network's blocks again in the backward pass instead of keeping
+            what they compute, which takes less memory and more time; see `checkpoint_blocks`.
         options: Options of the network.
     """
 
@@ -53,11 +56,14 @@ class PlannedNetwork(nn.Module):
         network: str,
         strides: Sequence[Sequence[int]] | None = None,
         deep_supervision: bool = False,
+        checkpointing: bool = False,
         **options: Any,
     ):
         super().__init__()
         self.strides = strides
         self.network = create_network(network, input_channels, num_classes, **options)
+        if checkpointing:
+            checkpoint_blocks(self.network)
         self.decoder = _DeepSupervisionSwitch(deep_supervision)
         self.auxiliary_in_training = False
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from nnmedseg.errors import UserError
+from nnmedseg.ops._simulated_device import device_type
 
 _log = logging.getLogger(__name__)
 
@@ -70,22 +71,22 @@ class Forms(Generic[Form]):
         Raises:
             UserError: The environment variable names an unknown form.
         """
-        device_type = like.device.type
+        device = device_type(like)
         if _is_exporting():
             return self.load(self.fallback)(*inputs)
         if torch.compiler.is_compiling():
-            return self._fit(_chosen_once(self.operation, device_type), like)(*inputs)
-        if like.dtype == torch.float64 and self.wanted(device_type) in self._float32_only:
+            return self._fit(_chosen_once(self.operation, device), like)(*inputs)
+        if like.dtype == torch.float64 and self.wanted(device) in self._float32_only:
             return self.load(self.fallback)(*inputs)
-        has_values = device_type != "meta" and not isinstance(like, FakeTensor)
-        name = self.choose(device_type, has_values=has_values)
+        has_values = like.device.type != "meta" and not isinstance(like, FakeTensor)
+        name = self.choose(device, has_values=has_values)
         try:
             return self.load(name)(*inputs)
         except Exception as error:
             if name == self.fallback:
                 raise
             result = self.load(self.fallback)(*inputs)  # raises where the inputs are at fault
-            self.give_up(name, device_type, error)
+            self.give_up(name, device, error)
             return result
 
     def _fit(self, name: str, like: Tensor) -> Form:

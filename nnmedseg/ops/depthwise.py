@@ -24,6 +24,7 @@ from torch.nn import functional, grad
 
 from nnmedseg.ops._forms import Forms
 from nnmedseg.ops._precision import at_least_float32, without_autocast
+from nnmedseg.ops._simulated_device import device_type
 
 WeightGradient = Callable[[Tensor, Tensor, Tensor], Tensor]
 """From ``x``, the gradient of the output and ``weight`` to that of ``weight``."""
@@ -43,7 +44,7 @@ def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Ten
     Returns:
         Maps ``(B, C, H, W)``.
     """
-    if x.device.type == "cpu" and weight.shape[3] > STRIP:
+    if device_type(x) == "cpu" and weight.shape[3] > STRIP:
         return _wide_on_cpu(x, weight, bias)
     return _native(x, weight, bias)
 
@@ -55,7 +56,7 @@ def _wide_on_cpu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     trains = torch.is_grad_enabled() and weight.requires_grad and not torch.onnx.is_in_onnx_export()
     # On a map narrower than the kernel most of a strip would be padding.
     takes_ours = trains and weight.shape[3] <= x.shape[3]
-    with without_autocast("cpu"):
+    with without_autocast(x.device.type):
         out: Tensor = wide_depthwise_conv(*given) if takes_ours else _native(*given)
     return out.to(x.dtype)
 

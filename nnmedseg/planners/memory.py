@@ -1,32 +1,41 @@
 """How much memory a training step of any network needs, measured without a GPU.
 
-nnU-Net estimates memory by a formula that fits its own U-Net only. Here the forward pass runs on
-tensors that have shapes and types but no values, and every storage that autograd keeps for the
-backward pass is counted once. Where PyTorch is built for CUDA these are fake CUDA tensors under the
-float16 autocast in which nnU-Net trains there (a GPU need not be present); elsewhere ``meta``
-tensors in float32, in which it trains on other devices.
+nnU-Net estimates memory by a formula that fits its own U-Net only. Here a whole training step
+(forward pass, loss, backward pass, optimiser) runs on ``meta`` tensors, which have shapes and types
+but no values, and every storage is counted while it lives. The largest sum is the peak that
+``torch.cuda.max_memory_allocated`` reports on a GPU, but for what kernels take for themselves.
+What differs between devices is simulated: see `_simulated_functions`, `_mixed_precision` and
+`nnmedseg.ops._simulated_device`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
+from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
+from torch import Tensor, nn
 
-OPTIMIZER_BYTES = {"adamw": 8, "sgd": 4}  # of each trained parameter: float32 moments, momentum
-BYTES_OF_FROZEN_PARAMETER = 4
-# A build without CUDA aborts on fake CUDA tensors.
-BUILT_FOR_CUDA = torch.backends.cuda.is_built()
-SAMPLES = 2  # batch normalisation over one value cannot be trained
-CONTEXT_BYTES = 600 * 2**20  # CUDA context, cuDNN workspaces and the allocator's slack
+from nnmedseg.errors import UserError
+from nnmedseg.ops._precision import autocast_switched
+from nnmedseg.ops._simulated_device import simulated_device
+from nnmedseg.planners._live_memory import BATCH, LiveMemory, Moment
+from nnmedseg.planners._simulated_functions import SimulatedFunctions
+from nnmedseg.planners._simulated_layout import SimulatedLayout
+from nnmedseg.planners._workspaces import WORKSPACES
 
+SMALLEST_BATCH = 2
+OPTIMIZERS = ("adamw", "sgd")
+LARGEST_GRADIENT = 12.0  # nnU-Net's clipping, which needs the norms of all gradients
+CONTEXT_BYTES = 600 * 2**20
+"""What CUDA takes beside PyTorch's tensors: its context (300 to 500 MiB by GPU and driver), the
+workspaces of cuBLAS and cuDNN, and the allocator's slack."""
 
-Loss = Callable[[Any, torch.Tensor], torch.Tensor]
+Loss = Callable[[Any, Tensor], Tensor]
+"""From what the network returns in training and the target to a scalar."""
 
 
 @dataclass(frozen=True)
@@ -35,25 +44,31 @@ class TrainingMemory:
 
     Attributes:
         fixed: Bytes that do not depend on the batch: parameters, optimiser state, CUDA context.
-        per_sample: Bytes that autograd keeps for each image of the batch.
+        per_sample: Bytes for each image of the batch, at the fullest moment of the step.
         outputs: How many supervised outputs the network has in training.
+        other_moments: What other moments of the step need, for batches with which they are the
+            fullest.
     """
 
     fixed: int
     per_sample: int
     outputs: int
+    other_moments: tuple[Moment, ...] = field(default=())
 
     def total(self, batch_size: int) -> int:
         """Return the bytes of a step with ``batch_size`` images."""
-        return self.fixed + batch_size * self.per_sample
+        return max(moment.total(batch_size) for moment in self._moments)
 
     def largest_batch(self, target_bytes: int) -> int:
         """Return the largest batch whose step fits in ``target_bytes`` (0 when none does)."""
-        return max(0, (target_bytes - self.fixed) // self.per_sample)
+        fitting = [
+            (target_bytes - moment.fixed) // max(moment.per_sample, 1) for moment in self._moments
+        ]
+        return max(0, min(fitting))
 
-    def at_scale(self, pixels: float) -> TrainingMemory:
-        """Return the memory for patches of ``pixels`` times as many pixels: it grows with them."""
-        return replace(self, per_sample=round(self.per_sample * pixels))
+    @property
+    def _moments(self) -> tuple[Moment, ...]:
+        return Moment(self.fixed, self.per_sample), *self.other_moments
 
 
 def measure_training_memory(
@@ -68,66 +83,134 @@ def measure_training_memory(
     """Measure the memory of a training step of a network.
 
     Args:
-        build: Builds the network; called once, on tensors without values.
+        build: Builds the network; called once, or a second time if the first fails on ``meta``.
         input_channels: Channels of the input.
         patch_size: ``(H, W)`` or ``(D, H, W)`` in pixels.
         optimizer: ``"adamw"`` or ``"sgd"``, which keep two numbers and one for each parameter.
-        mixed_precision: Under float16 autocast, as on CUDA.
+        mixed_precision: As on CUDA, under float16 autocast; otherwise as on a CPU in float32.
         loss: From the network's outputs and the target ``(B, 1, *patch_size)`` to a scalar;
-            nnU-Net's over every output if ``None``.
+            nnU-Net's, summed over all outputs, if ``None``.
+
+    Raises:
+        UserError: The step cannot run without values, for instance because the network's path
+            depends on them.
     """
-    without_values = FakeTensorMode() if BUILT_FOR_CUDA else nullcontext()
-    with without_values, torch.device("cuda" if BUILT_FOR_CUDA else "meta"):
-        network = build().train()
-        image = torch.empty(SAMPLES, input_channels, *patch_size)
-        with _autocast(enabled=mixed_precision and BUILT_FOR_CUDA):
-            kept, outputs = _saved_bytes(network, image)
-    return TrainingMemory(
-        fixed=parameter_bytes(network, optimizer) + CONTEXT_BYTES,
-        per_sample=kept // SAMPLES,
-        outputs=outputs,
-    )
-
-
-def parameter_bytes(network: nn.Module, optimizer: str) -> int:
-    """Return the bytes of parameters, their gradients and the optimiser's state."""
-    trained = 8 + OPTIMIZER_BYTES[optimizer]
-    return sum(
-        parameter.numel() * (trained if parameter.requires_grad else BYTES_OF_FROZEN_PARAMETER)
-        for parameter in network.parameters()
-    )
-
-
-def _saved_bytes(network: nn.Module, image: torch.Tensor) -> tuple[int, int]:
-    """Return the bytes kept for backward by a forward pass, and the number of outputs."""
-    own = {_storage(tensor) for tensor in (*network.parameters(), *network.buffers())}
-    kept: dict[int, torch.UntypedStorage] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        if _storage(tensor) not in own:
-            kept[_storage(tensor)] = tensor.untyped_storage()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        outputs = network(image)
-    count = len(outputs) if isinstance(outputs, list) else 1
-    return sum(storage.nbytes() for storage in kept.values()), count
-
-
-def _storage(tensor: torch.Tensor) -> int:
-    # Tensors without values have no addresses, so a storage is known by that of its object.
-    return tensor.untyped_storage()._cdata
-
-
-@contextmanager
-def _autocast(*, enabled: bool) -> Iterator[None]:
-    """Switch CUDA's autocast on; ``torch.autocast`` refuses to where there is no GPU."""
-    before = torch.is_autocast_enabled()
-    torch.set_autocast_enabled(enabled)
-    torch.autocast_increment_nesting()
+    network = build_without_values(build).train()
+    step = SimulatedStep(network, optimizer, mixed_precision=mixed_precision, loss=loss)
+    image = torch.empty(BATCH, input_channels, *patch_size, device="meta")
     try:
-        yield
-    finally:
-        if torch.autocast_decrement_nesting() == 0:
-            torch.clear_autocast_cache()
-        torch.set_autocast_enabled(before)
+        peaks, outputs = step.run(image)
+    except (NotImplementedError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(
+            f"the memory of a training step cannot be measured ({reason})",
+            where=f"{type(network).__name__}, patch {'x'.join(map(str, patch_size))}",
+        ) from error
+    context = CONTEXT_BYTES if mixed_precision else 0
+    moments = [Moment(peak.fixed + context, peak.per_sample) for peak in peaks.values()]
+    first, *others = dict.fromkeys(moments)
+    return TrainingMemory(first.fixed, first.per_sample, outputs, tuple(others))
+
+
+def build_without_values(build: Callable[[], nn.Module]) -> nn.Module:
+    """Build a network on ``meta``, first of all directly, which takes no time for its weights."""
+    try:
+        with torch.device("meta"):
+            return build()
+    except (NotImplementedError, RuntimeError):  # a constructor that reads values
+        return build().to("meta")
+
+
+class SimulatedStep:
+    """A training step as nnU-Net's trainer does it.
+
+    Args:
+        network: In training mode, on ``meta`` or, to compare with real tensors, elsewhere.
+        optimizer: One of `OPTIMIZERS`.
+        mixed_precision: See `measure_training_memory`.
+        loss: See `measure_training_memory`.
+    """
+
+    def __init__(
+        self, network: nn.Module, optimizer: str, *, mixed_precision: bool, loss: Loss | None
+    ):
+        self.network = network
+        self.trained = [x for x in network.parameters() if x.requires_grad]
+        self.optimizer = _new_optimizer(optimizer, self.trained, foreach=mixed_precision)
+        self.mixed_precision = mixed_precision
+        self.loss = loss or sum_over_outputs(nnunet_loss())
+
+    def run(self, image: Tensor) -> tuple[dict[int, Moment], int]:
+        """Return the fullest moments by batch size, and the number of outputs."""
+        device_type = "cuda" if self.mixed_precision else "cpu"
+        functions = SimulatedFunctions(device_type)
+        target = image.new_empty(image.shape[0], 1, *image.shape[2:])
+        live = LiveMemory(image.shape[0], WORKSPACES[device_type])
+        live.add([*self.network.parameters(), *self.network.buffers(), image, target])
+        with simulated_device(device_type), functions, SimulatedLayout():
+            with live:
+                with autocast_switched(enabled=self.mixed_precision):
+                    outputs = self.network(image)
+                    loss = self.loss(outputs, target)
+                functions.autocast.forget_weights()
+                loss.backward()
+            live.add_from_the_start(_give_state(self.optimizer))
+            with live:
+                torch.nn.utils.clip_grad_norm_(self.trained, LARGEST_GRADIENT)
+                self.optimizer.step()
+        return live.peaks, len(outputs) if isinstance(outputs, (list, tuple)) else 1
+
+
+def nnunet_loss() -> nn.Module:
+    """Return the loss that nnU-Net's trainer builds where there are no regions."""
+    dice = {"batch_dice": True, "smooth": 1e-5, "do_bg": False, "ddp": False}
+    return DC_and_CE_loss(dice, {}, dice_class=MemoryEfficientSoftDiceLoss)
+
+
+def sum_over_outputs(loss: Loss) -> Loss:
+    """Return the sum of a loss over all outputs, each with a target of its size."""
+
+    def total(outputs: Tensor | Sequence[Tensor], target: Tensor) -> Tensor:
+        supervised = [outputs] if isinstance(outputs, Tensor) else outputs
+        losses = [loss(x, _target_of_size(target, x.shape[2:])) for x in supervised]
+        return torch.stack(losses).sum()
+
+    return total
+
+
+def _target_of_size(target: Tensor, size: Sequence[int]) -> Tensor:
+    if target.shape[2:] == size:
+        return target
+    return target.new_empty(*target.shape[:2], *size)  # as the data loader hands it over
+
+
+def _new_optimizer(
+    name: str, trained: Sequence[nn.Parameter], *, foreach: bool
+) -> torch.optim.Optimizer:
+    if name == "adamw":
+        return torch.optim.AdamW(trained, foreach=foreach)
+    if name == "sgd":
+        return torch.optim.SGD(
+            trained, lr=1e-2, momentum=0.99, nesterov=True, weight_decay=3e-5, foreach=foreach
+        )
+    raise UserError(
+        f"the memory of the optimiser {name!r} is not known",
+        mend=f"choose one of {', '.join(OPTIMIZERS)}",
+    )
+
+
+def _give_state(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """Give an optimiser the state that its first step makes, and return its tensors.
+
+    There is none for parameters that the loss does not depend on.
+    """
+    adamw = isinstance(optimizer, torch.optim.AdamW)
+    tensors = []
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                keys = ["exp_avg", "exp_avg_sq"] if adamw else ["momentum_buffer"]
+                state = {key: torch.empty_like(parameter) for key in keys}
+                tensors += state.values()
+                optimizer.state[parameter] = state | ({"step": torch.zeros(())} if adamw else {})
+    return tensors

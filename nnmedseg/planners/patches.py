@@ -1,18 +1,30 @@
-"""Patch and batch size of a network: as much of the image as fits, then as many as fit."""
+"""Patch and batch size of a network: as much of the image as fits, then as many as fit.
+
+What is tried one after another, until two patches fit:
+
+1. the whole median image;
+2. smaller patches, down to half of the image's height and width, or to 512 pixels if that is less:
+   a patch should not see the corner of a lesion only;
+3. activation checkpointing, which takes less memory and more time, with patches from the whole
+   image down to the smallest that the network takes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from nnmedseg.errors import UserError
-from nnmedseg.planners.memory import TrainingMemory
+from nnmedseg.planners._patch_search import Patch, largest_that_fits, patches_of, round_up
+from nnmedseg.planners.memory import SMALLEST_BATCH, TrainingMemory
 
-SMALLEST_BATCH = 2  # batch normalisation over one value cannot be trained
 LARGEST_SHARE_OF_DATA = 0.05  # of all pixels in one batch, nnU-Net's precaution against overfitting
+SEEN_SHARE = 0.5  # of the image's height and width, in a patch without checkpointing
+SEEN_PIXELS = 512  # which are enough whatever the image's size
 GIB = 2**30
 
-MeasureMemory = Callable[[tuple[int, int], bool], TrainingMemory]
+MeasureMemory = Callable[[Patch, bool], TrainingMemory]
 """Patch ``(H, W)``, and whether activations are recomputed, to the memory of a step."""
 
 
@@ -23,18 +35,25 @@ class PatchPlan:
     Attributes:
         patch_size: Height and width in pixels.
         batch_size: Images in a batch.
-        memory: Predicted memory of a training step in bytes.
+        memory: Predicted memory of a training step in bytes, measured for this patch.
         outputs: Supervised outputs of the network.
         checkpointing: Whether activations are recomputed in the backward pass.
         reason: Why this patch and this batch, in a sentence for the plan.
     """
 
-    patch_size: tuple[int, int]
+    patch_size: Patch
     batch_size: int
     memory: int
     outputs: int
     checkpointing: bool
     reason: str
+
+
+@dataclass(frozen=True)
+class _Found:
+    patch: Patch
+    memory: TrainingMemory
+    checkpointing: bool
 
 
 def choose_patch_and_batch(
@@ -53,51 +72,129 @@ def choose_patch_and_batch(
         median_shape: Height and width of the median image in pixels.
         size_divisor: The patch's sides are multiples of it.
         min_size: The patch's sides are at least this.
-        measure: Measures the training memory for a patch; as `MeasureMemory`.
+        measure: See `MeasureMemory`; called for few patches.
         target_gib: Memory that a training step may use, in GiB.
         pixels_in_dataset: Pixels of all training images together.
-        checkpointed: Whether to recompute activations; ``None`` to do so where it is needed.
+        checkpointed: Whether to recompute activations; ``None`` to do so only where patches that
+            see enough of the image do not fit otherwise.
 
     Raises:
         UserError: Not even the smallest patch fits.
     """
     smallest = round_up(min_size, size_divisor)
-    patch = [max(smallest, round_up(side, size_divisor)) for side in median_shape]
-    target = int(target_gib * GIB)
-    whole = measure((patch[0], patch[1]), bool(checkpointed))
-    pixels = patch[0] * patch[1]
-    memory = whole
-    while memory.largest_batch(target) < SMALLEST_BATCH:
-        axis = _axis_to_shrink(patch, median_shape, smallest)
-        if axis is None:
-            raise UserError(
-                f"a training step with {SMALLEST_BATCH} patches of {patch[0]}x{patch[1]} needs "
-                f"{memory.total(SMALLEST_BATCH) / GIB:.1f} GiB, more than {target_gib:g} GiB",
-                where="--gpu-memory",
-                mend="give more memory, or choose a smaller network",
-            )
-        patch[axis] -= size_divisor
-        memory = whole.at_scale(patch[0] * patch[1] / pixels)
+    search = _Search(
+        image=median_shape,
+        patches=patches_of(median_shape, divisor=size_divisor, smallest=(smallest, smallest)),
+        measure=measure,
+        target_gib=target_gib,
+    )
+    attempts = [False, True] if checkpointed is None else [checkpointed]
+    patch, checkpointing = search.find(attempts)
+    memory = search.measured(patch, checkpointing)
+    fitting = memory.largest_batch(search.target)
     covering = round(pixels_in_dataset * LARGEST_SHARE_OF_DATA / (patch[0] * patch[1]))
-    batch = max(SMALLEST_BATCH, min(memory.largest_batch(target), covering))
+    batch = max(SMALLEST_BATCH, min(fitting, covering))
+    reason = search.reason(patch, checkpointing, asked=checkpointed is not None)
+    if batch < fitting:
+        why = (
+            f"at most {LARGEST_SHARE_OF_DATA:.0%} of the data set's pixels"
+            if covering >= batch
+            else "the smallest batch, for a small data set"
+        )
+        reason += f"; {batch} of them instead of the {fitting} that fit are {why}"
     return PatchPlan(
-        (patch[0], patch[1]),
+        patch,
         batch,
         memory.total(batch),
         memory.outputs,
-        checkpointing=bool(checkpointed),
-        reason="a patch sees the whole median image",
+        checkpointing=checkpointing,
+        reason=reason,
     )
 
 
-def round_up(size: float, divisor: int) -> int:
-    """Return the smallest multiple of ``divisor`` that is at least ``size``."""
-    return int(-(-size // divisor)) * divisor
+class _Search:
+    """The search for a patch, which remembers what was measured.
+
+    Args:
+        image: Height and width of the median image.
+        patches: From the whole image down to the smallest.
+        measure: See `MeasureMemory`.
+        target_gib: Memory that a step may use.
+    """
+
+    def __init__(
+        self,
+        image: tuple[float, float],
+        patches: Sequence[Patch],
+        measure: MeasureMemory,
+        target_gib: float,
+    ):
+        self.image, self.patches = image, patches
+        self.target_gib, self.target = target_gib, int(target_gib * GIB)
+        self._measure = measure
+        self._known: dict[tuple[Patch, bool], TrainingMemory] = {}
+
+    def measured(self, patch: Patch, checkpointing: bool) -> TrainingMemory:
+        """Measure a patch, once."""
+        if (patch, checkpointing) not in self._known:
+            self._known[patch, checkpointing] = self._measure(patch, checkpointing)
+        return self._known[patch, checkpointing]
+
+    def find(self, attempts: Sequence[bool]) -> tuple[Patch, bool]:
+        """Return the largest patch that fits, and whether with checkpointing.
+
+        Args:
+            attempts: With which settings of checkpointing to try. All but the last one try the
+                patches only that see enough of the image.
+
+        Raises:
+            UserError: None fits.
+        """
+        for checkpointing in attempts:
+            patches = self.patches if checkpointing is attempts[-1] else self.patches_seeing_enough
+            measure = partial(self.measured, checkpointing=checkpointing)
+            patch = largest_that_fits(patches, measure, self.target)
+            if patch is not None:
+                return patch, checkpointing
+        raise UserError(
+            f"a training step with {SMALLEST_BATCH} patches of {_text(self.patches[-1])}, the "
+            f"smallest, needs {self._two(self.patches[-1], attempts[-1])} GiB, more than "
+            f"{self.target_gib:g} GiB",
+            where="--gpu-memory",
+            mend="give more memory, or choose a smaller network",
+        )
+
+    @property
+    def patches_seeing_enough(self) -> Sequence[Patch]:
+        """The patches that see half of the image's height and width, or 512 pixels."""
+        enough = [min(side * SEEN_SHARE, SEEN_PIXELS) for side in self.image]
+        seeing = [p for p in self.patches if p[0] >= enough[0] and p[1] >= enough[1]]
+        return seeing or self.patches[:1]
+
+    def reason(self, patch: Patch, checkpointing: bool, *, asked: bool) -> str:
+        """Say why this patch is the one."""
+        whole, image = self.patches[0], (round(self.image[0]), round(self.image[1]))
+        reason = f"patches of {_text(patch)} see the whole median image of {_text(image)}"
+        if patch != whole:
+            seen = min(1.0, patch[0] / image[0]) * min(1.0, patch[1] / image[1])
+            reason = (
+                f"patches of {_text(patch)} see {seen:.0%} of the median image of {_text(image)}: "
+                f"two of the whole image would need {self._two(whole, checkpointing)} GiB, more "
+                f"than {self.target_gib:g} GiB"
+            )
+        if checkpointing and asked:
+            reason += "; activations are recomputed in the backward pass, as asked"
+        elif checkpointing:
+            small = self.patches_seeing_enough[-1]
+            reason += (
+                "; activations are recomputed in the backward pass (checkpointing), as otherwise "
+                f"even two patches of {_text(small)} would need {self._two(small, False)} GiB"
+            )
+        return reason
+
+    def _two(self, patch: Patch, checkpointing: bool) -> str:
+        return f"{self.measured(patch, checkpointing).total(SMALLEST_BATCH) / GIB:.1f}"
 
 
-def _axis_to_shrink(
-    patch: list[int], median_shape: tuple[float, float], smallest: int
-) -> int | None:
-    """Return the axis that is longest relative to the image, or ``None`` if none can shrink."""
-    shrinkable = [axis for axis in (0, 1) if patch[axis] > smallest]
-    return max(shrinkable, key=lambda axis: patch[axis] / median_shape[axis], default=None)
+def _text(size: Sequence[int]) -> str:
+    return "x".join(str(side) for side in size)

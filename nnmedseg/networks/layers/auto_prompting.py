@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from nnmedseg.networks.fusing import Fusable, fold_attributes
 from nnmedseg.ops._precision import at_least_float32, without_autocast
+from nnmedseg.ops._simulated_device import device_type
 
 
 class BasicBlock(nn.Module, Fusable):
@@ -78,7 +79,7 @@ class PointResNet(nn.Module, Fusable):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, in_channels, H, W)`` to ``(B, outputs)``, the last layer always in float32."""
-        if x.device.type == "cpu":
+        if device_type(x) == "cpu":
             x = x.contiguous()  # so small maps train a third faster there than in channels_last
         x = self.maxpool(functional.relu(self.bn1(self.conv1(x))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))

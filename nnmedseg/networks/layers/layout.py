@@ -10,12 +10,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from nnmedseg.ops._simulated_device import device_type
+
 _DEVICES = ("cpu", "cuda")
 
 
 def channels_last(maps: Tensor) -> Tensor:
     """Maps ``(B, C, H, W)`` in channels_last if their device likes it."""
-    if maps.device.type not in _DEVICES:
+    if device_type(maps) not in _DEVICES:
         return maps
     if maps.shape[1] == 1:
         # One channel is in both layouts at once; only a copy makes convolutions answer in this one.
