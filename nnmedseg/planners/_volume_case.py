@@ -8,6 +8,8 @@ from typing import Any
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
+from nnmedseg.nnunet.volume_preprocessor import FastPreprocessor
+
 
 def write_volume_case(
     temporary: Path,
@@ -25,6 +27,8 @@ def write_volume_case(
         configuration: Spacing, normalisation, resampling and patch.
         dataset_json: The data set's labels.
     """
-    DefaultPreprocessor(verbose=False).run_case_save(
+    named = configuration.preprocessor_class
+    preprocessor = FastPreprocessor if named is DefaultPreprocessor else named
+    preprocessor(verbose=False).run_case_save(
         str(temporary), case["images"], case["label"], plans, configuration, dataset_json
     )
