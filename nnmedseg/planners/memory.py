@@ -181,7 +181,7 @@ def sum_over_outputs(loss: Loss) -> Loss:
 def _target_of_size(target: Tensor, size: Sequence[int]) -> Tensor:
     if target.shape[2:] == size:
         return target
-    return target.new_empty(*target.shape[:2], *size)  # as the data loader hands it over
+    return target.new_zeros(*target.shape[:2], *size)  # as the data loader hands it over
 
 
 def _new_optimizer(
@@ -205,7 +205,7 @@ def _give_state(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     There is none for parameters that the loss does not depend on.
     """
     adamw = isinstance(optimizer, torch.optim.AdamW)
-    tensors = []
+    tensors: list[Tensor] = []
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             if parameter.grad is not None:
