@@ -6,7 +6,8 @@ use one. Here a pixel is one number, and is turned into coordinates when it is a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -82,23 +83,28 @@ def sample_locations(labels: npt.NDArray[np.integer], classes: Sequence[Key]) ->
 
 
 class Locations:
-    """Pixels of one class, as nnU-Net's array of coordinates without being one.
+    """Pixels of one class, as nnU-Net's array of coordinates, read when one is asked for.
 
     Args:
-        flat: Positions in the plane, ``(N,)``, or bytes of them.
+        read: Returns positions in the plane, ``(N,)``.
+        count: How many they are.
         shape: Height and width of the plane.
     """
 
     ndim = 2
     dtype = np.dtype(np.int64)
 
-    def __init__(self, flat: Flat, shape: tuple[int, int]):
-        self._flat = flat
+    def __init__(self, read: Callable[[], Flat], count: int, shape: tuple[int, int]):
+        self._read = read
         self._width = shape[1]
-        self.shape = (len(flat), 4)
+        self.shape = (count, 4)
 
     def __len__(self) -> int:
-        return len(self._flat)
+        return self.shape[0]
+
+    @cached_property
+    def _flat(self) -> Flat:
+        return self._read()
 
     def __getitem__(self, index: Any) -> npt.NDArray[np.int64]:
         """Return coordinates ``(channel, z, y, x)``, the first two always zero."""
@@ -111,6 +117,9 @@ class Locations:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
         return self[:].astype(dtype or self.dtype, copy=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return np.asarray, (self[:],)  # another process has no use for the open file
 
     def __iter__(self) -> Iterator[npt.NDArray[np.int64]]:
         return iter(self[:])
