@@ -55,7 +55,7 @@ def largest_that_fits(
         return patches[0]
     too_large, fitting = 0, len(patches)
     while fitting - too_large > 1:
-        guess = _guess(patches, needs, too_large, fitting, target)
+        guess = _guess(patches, needs, range(too_large + 1, fitting), target)
         if fits(guess):
             fitting = guess
         else:
@@ -66,22 +66,20 @@ def largest_that_fits(
 def _guess(
     patches: Sequence[Patch],
     needs: dict[int, TrainingMemory],
-    too_large: int,
-    fitting: int,
+    between: range,
     target: int,
 ) -> int:
-    """Return a patch between one that is too large and one that fits, by a straight line.
+    """Return the patch that needs the target, by the line through the two nearest measurements.
 
-    The line goes through what was measured at both, or at the larger one and the fixed bytes.
+    The first measurement alone gives the line to its fixed bytes.
     """
-    size, need = _area(patches[too_large]), needs[too_large].total(SMALLEST_BATCH)
-    if fitting in needs:
-        size_0, need_0 = _area(patches[fitting]), needs[fitting].total(SMALLEST_BATCH)
-    else:
-        size_0, need_0 = 0, min(needs[too_large].fixed, need - 1)
-    share = (target - need_0) / max(need - need_0, 1)
-    wanted = size_0 + max(share, 0.0) * (size - size_0)
-    between = range(too_large + 1, min(fitting, len(patches)))
+    points = [(memory.total(SMALLEST_BATCH), _area(patches[i])) for i, memory in needs.items()]
+    if len(points) == 1:
+        points.append((min(needs[0].fixed, points[0][0] - 1), 0))
+    (need, area), (need_0, area_0) = sorted(points, key=lambda point: abs(point[0] - target))[:2]
+    if need == need_0:
+        return between[len(between) // 2]
+    wanted = area + (target - need) * (area - area_0) / (need - need_0)
     return next((i for i in between if _area(patches[i]) <= wanted), between[-1])
 
 

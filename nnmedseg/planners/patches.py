@@ -37,7 +37,7 @@ class PatchPlan:
         batch_size: Images in a batch.
         memory: Predicted memory of a training step in bytes, measured for this patch.
         outputs: Supervised outputs of the network.
-        checkpointing: Whether activations are recomputed in the backward pass.
+        checkpointing: Whether blocks are computed again in the backward pass.
         reason: Why this patch and this batch, in a sentence for the plan.
     """
 
@@ -96,12 +96,12 @@ def choose_patch_and_batch(
     batch = max(SMALLEST_BATCH, min(fitting, covering))
     reason = search.reason(patch, checkpointing, asked=checkpointed is not None)
     if batch < fitting:
-        why = (
-            f"at most {LARGEST_SHARE_OF_DATA:.0%} of the data set's pixels"
-            if covering >= batch
-            else "the smallest batch, for a small data set"
+        limit = (
+            f"at most {100 * LARGEST_SHARE_OF_DATA:.0f} % of all pixels"
+            if batch <= covering
+            else "the smallest batch, as there are few images"
         )
-        reason += f"; {batch} of them instead of the {fitting} that fit are {why}"
+        reason += f"; {batch} of them, not the {fitting} that fit, are {limit}"
     return PatchPlan(
         patch,
         batch,
@@ -178,16 +178,16 @@ class _Search:
         if patch != whole:
             seen = min(1.0, patch[0] / image[0]) * min(1.0, patch[1] / image[1])
             reason = (
-                f"patches of {_text(patch)} see {seen:.0%} of the median image of {_text(image)}: "
-                f"two of the whole image would need {self._two(whole, checkpointing)} GiB, more "
-                f"than {self.target_gib:g} GiB"
+                f"patches of {_text(patch)} see {100 * seen:.0f} % of the median image of "
+                f"{_text(image)}: two of the whole image would need "
+                f"{self._two(whole, checkpointing)} GiB, more than {self.target_gib:g} GiB"
             )
         if checkpointing and asked:
-            reason += "; activations are recomputed in the backward pass, as asked"
+            reason += "; blocks are computed again in the backward pass, as asked"
         elif checkpointing:
             small = self.patches_seeing_enough[-1]
             reason += (
-                "; activations are recomputed in the backward pass (checkpointing), as otherwise "
+                "; blocks are computed again in the backward pass (checkpointing), as otherwise "
                 f"even two patches of {_text(small)} would need {self._two(small, False)} GiB"
             )
         return reason
