@@ -16,8 +16,15 @@ from scipy import sparse
 ROWS_AT_ONCE = 32
 """New rows that are worked on together: only as many old rows as they need are copied."""
 
-LEAST_SHARE = 1 / 16
-"""Of a pixel, that a label has to cover in order to be kept where its part would be lost."""
+ROUNDING = np.float32(1e-5)
+"""By which shares differ that are equal."""
+
+CLEAR_SHARE = 1 / 4
+"""Of a pixel, that a thin part of a label has to have in order to be kept beside a thick one."""
+
+LEAST_SHARE = 1 / 32
+"""Of a pixel, that a thin part of a label has to have in order to be kept: what a line one pixel
+wide has at a sixteenth of the size."""
 
 
 def working_shape(shape: tuple[int, int], shorter_side: int) -> tuple[int, int]:
@@ -87,8 +94,9 @@ def resize_labels(
 
     Each label gets the share of every new pixel that it covers, with the weights that images are
     resized with, and the largest share wins; of equal ones the larger label. A line thinner than a
-    new pixel wins none. Where a positive label has no pixel around, it gets those in which its
-    share is largest across the line, if it is at least a sixteenth.
+    new pixel wins few or none. Where an image shrinks, a positive label therefore also gets the
+    pixels in which its share is largest across a line: those with a share of at least a quarter,
+    and of at least `LEAST_SHARE` where the label has no pixel around.
 
     Args:
         labels: ``(H, W)``; 0 is background and negative numbers are outside of the image.
@@ -103,28 +111,34 @@ def resize_labels(
     resized = np.full(size, present[0], labels.dtype)
     if len(present) == 1:
         return resized
+    shrinks = size[0] < labels.shape[0] and size[1] < labels.shape[1]
     largest = resize(labels == present[0], size)
     thin = []
     for label in present[1:]:
         share = resize(labels == label, size)
-        wins = share >= largest
-        resized[wins] = label
+        resized[share >= largest] = label
         np.maximum(largest, share, out=largest)
-        if label > 0:
-            thin.append((label, _ridges(share)))
-    for label, ridges in thin:
-        resized[ridges & ~_near(resized == label)] = label
+        if label > 0 and shrinks:
+            ridges = _ridges(share)
+            thin.append((label, ridges & (share >= CLEAR_SHARE), ridges))
+    for label, clear, ridges in thin:
+        resized[clear | (ridges & ~_near(resized == label))] = label
     return resized
 
 
 def _ridges(share: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    """Where a share is largest among the left and right, or the upper and lower, neighbours."""
-    padded = np.pad(share, 1)
-    rows, columns = padded[:, 1:-1], padded[1:-1]
-    # Of two equal neighbours the first is taken, so that a line is one pixel wide.
-    down = (share > rows[:-2]) & (share >= rows[2:])
-    across = (share > columns[:, :-2]) & (share >= columns[:, 2:])
-    return (down | across) & (share >= LEAST_SHARE)
+    """Where a share is larger than in the left and right, or the upper and lower, neighbours."""
+    return (_peaks(share) | _peaks(share.T).T) & (share >= LEAST_SHARE)
+
+
+def _peaks(share: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """Where a share is larger than in the rows above and below; of two equal rows the second."""
+    second, first, here, below = (
+        np.pad(share, ((2, 1), (0, 0)), "reflect")[start : start + len(share)] for start in range(4)
+    )
+    least = here - ROUNDING
+    rises = (least > first) | ((here >= first) & (least > second))
+    return rises & (least > below)
 
 
 def _near(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

@@ -69,7 +69,7 @@ def write_photograph_case(
     box = (slice(0, shape[0]), slice(0, shape[1]))
     if "intensity" not in given:
         box = _without_black_border(colours, labels)
-        colours, labels = colours[(slice(None), *box)], labels[box]
+        colours, labels = colours[:, box[0], box[1]], labels[box]
     properties = {
         "spacing": SPACING,
         "shape_before_cropping": (1, *shape),
