@@ -38,7 +38,7 @@ def resize_cubic(volume: np.ndarray, shape: tuple[int, ...], out: np.ndarray) ->
     """Resize as ``resize(volume, shape, 3, mode="edge", anti_aliasing=False)`` of scikit-image.
 
     Args:
-        volume: (Z, Y, X) float32, finite.
+        volume: (Z, Y, X) float32.
         shape: New size.
         out: (Z', Y', X') float32, is filled.
     """
@@ -56,7 +56,7 @@ def resize_cubic_slices(volume: np.ndarray, shape: tuple[int, ...], out: np.ndar
     """Resize each slice (Y, X) by itself; new slices are copies of the nearest ones.
 
     Args:
-        volume: (Z, Y, X) float32, finite.
+        volume: (Z, Y, X) float32.
         shape: New size.
         out: (Z', Y', X') float32, is filled.
     """

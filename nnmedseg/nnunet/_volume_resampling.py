@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from importlib.util import find_spec
 from typing import Any
 
@@ -42,7 +41,7 @@ def resample_images(
     settings = configuration.configuration["resampling_fn_data_kwargs"]
     name = configuration.configuration["resampling_fn_data"]
     usual = _is_usual(name, settings, IMAGE_SETTINGS) and data.dtype == np.float32
-    if not (usual and shape.all() and math.isfinite(data.min()) and math.isfinite(data.max())):
+    if not (usual and shape.all()):
         return configuration.resampling_fn_data(data, shape, spacing, new_spacing)
     # compiled loops, and what they need, are loaded where a volume is resampled
     from nnmedseg.nnunet._cubic_resampling import (  # noqa: PLC0415
