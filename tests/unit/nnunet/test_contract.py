@@ -11,6 +11,8 @@ PLANNER = (
 )
 PREDICTOR = "nnunetv2.inference.predict_from_raw_data.nnUNetPredictor"
 PREPROCESSOR = "nnunetv2.preprocessing.preprocessors.default_preprocessor.DefaultPreprocessor"
+PLANS = "nnunetv2.utilities.plans_handling.plans_handler"
+DATASET = "nnunetv2.training.dataloading.nnunet_dataset"
 EXPORT = "nnunetv2.inference.export_prediction"
 
 SIGNATURES = {
@@ -56,6 +58,17 @@ SIGNATURES = {
     f"{EXPORT}.convert_predicted_logits_to_segmentation_with_correct_shape": "predicted_logits "
     "plans_manager configuration_manager label_manager properties_dict return_probabilities "
     "num_threads_torch",
+    f"{PREPROCESSOR}._sample_foreground_locations": "seg classes_or_regions seed verbose "
+    "min_num_samples min_percent_coverage",
+    f"{PLANS}.ConfigurationManager.__init__": "self configuration_dict",
+    f"{DATASET}.nnUNetBaseDataset.__init__": "self folder identifiers "
+    "folder_with_segs_from_previous_stage",
+    f"{DATASET}.nnUNetBaseDataset.load_case": "self identifier",
+    f"{DATASET}.nnUNetBaseDataset.save_case": "data seg properties output_filename_truncated",
+    f"{DATASET}.nnUNetBaseDataset.get_identifiers": "folder",
+    f"{DATASET}.infer_dataset_class": "folder",
+    "nnunetv2.utilities.find_class_by_name.recursive_find_python_class": "folder class_name "
+    "current_module base_folder verbose cleanup_imports_from_base_folder",
     "nnunetv2.preprocessing.cropping.cropping.crop_to_nonzero": "data seg nonzero_label",
     "nnunetv2.evaluation.evaluate_predictions.compute_metrics": "reference_file "
     "prediction_file image_reader_writer labels_or_regions ignore_label",
