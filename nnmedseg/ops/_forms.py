@@ -166,7 +166,8 @@ class Forms(Generic[Form]):
             if has_values:
                 self._attempt(form, device_type)
         except Exception as error:  # a binary built for another PyTorch raises OSError, and so on
-            self.give_up(name, device_type, error)
+            if has_values:  # else it is only not at hand for a simulated device
+                self.give_up(name, device_type, error)
             return self.fallback
         return name
 

@@ -195,3 +195,29 @@ def test_conversion_prints_rates_of_the_floor_and_of_both_kinds_of_files(tmp_pat
         assert float(ratio) == pytest.approx(float(one) / float(floor), abs=0.02)
         assert float(gain) == pytest.approx(float(two) / float(one), abs=0.02)
     assert output in table.read_text()
+
+
+@pytest.mark.slow
+def test_planning_prints_ratios_of_predicted_to_measured_memory(tmp_path):
+    table = tmp_path / "table.md"
+    options = ["--networks", "condseg_stage1", "timm ConvNeXt", "--patches", "64x96"]
+    output = run("planning.py", *options, "--output", str(table))
+    for network in ("condseg_stage1", "timm ConvNeXt"):
+        saved, measured, ratio, *step = cells(output.split("## Planning for")[0], network)[2:8]
+        assert float(saved) / float(measured) == pytest.approx(float(ratio), abs=0.01)
+        assert float(step[2]) == pytest.approx(1, abs=0.02)
+    assert "planning all networks" in output
+    assert output in table.read_text()
+
+
+def test_a_measurement_that_fails_is_told_in_its_row(script):
+    planning, memory = script("planning"), script("training_memory")
+
+    def out_of_memory(_case):
+        raise torch.cuda.OutOfMemoryError("too little")
+
+    failure = memory.attempted(out_of_memory, "case")
+    deviations = planning.Deviations()
+    assert deviations.compare("table", 2**20, failure) == ["OutOfMemoryError: too little", "-"]
+    assert deviations.largest["table"] == float("inf")
+    assert deviations.compare("table", 3 * 2**20, 2 * 2**20) == ["2.0", "1.500"]
