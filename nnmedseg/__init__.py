@@ -227,6 +227,7 @@ def train(
     batch_size: int | None = None,
     recipe: Mapping[str, Any] | None = None,
     seed: int | None = None,
+    encoder_weights: str | Path = "paper",
     device: str | None = None,
     overwrite: bool = False,
     folders: Folders | None = None,
@@ -242,6 +243,8 @@ def train(
         batch_size: Images in a batch instead of the plan's.
         recipe: Numbers of :class:`nnmedseg.trainers.recipes.Recipe` instead of the plan's.
         seed: Makes the run repeatable on the same machine; data are then loaded by one process.
+        encoder_weights: What the training starts from: ``"paper"`` for the weights that the paper
+            starts from, if it does, ``"none"`` for random ones, or a file.
         device: ``"cuda"``, ``"mps"`` or ``"cpu"`` (default: the first that is there).
         overwrite: Delete an earlier run of the same name.
         folders: Where data are kept.
@@ -269,6 +272,7 @@ def train(
         batch_size=batch_size,
         recipe=recipe or {},
         seed=seed,
+        encoder_weights=str(encoder_weights),
     )
     return run(settings, folders=folders, device=choose_device(device), overwrite=overwrite)
 

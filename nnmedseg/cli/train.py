@@ -27,6 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("-p", "--plans", help="plans (default: the trainer's own)")
     _add_recipe_options(parser)
+    parser.add_argument(
+        "--encoder-weights",
+        default="paper",
+        metavar="{paper,none,FILE}",
+        help="what the training starts from: the weights that the paper starts from, if it does "
+        "(default; downloaded), random ones, or a file",
+    )
     parser.add_argument("--seed", type=int, help="make the run repeatable; loads data in 1 process")
     _command.add_device(parser)
     parser.add_argument(
@@ -64,6 +71,7 @@ def _run(options: argparse.Namespace) -> None:
         batch_size=options.batch_size,
         recipe={name: value for name, value in recipe.items() if value is not None},
         seed=options.seed,
+        encoder_weights=options.encoder_weights,
         device=options.device,
         overwrite=options.overwrite,
         folders=folders,

@@ -60,6 +60,7 @@ class PlannedNetwork(nn.Module):
         **options: Any,
     ):
         super().__init__()
+        self.network_name = network
         self.strides = strides
         self.network = create_network(network, input_channels, num_classes, **options)
         if checkpointing:

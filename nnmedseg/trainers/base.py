@@ -22,6 +22,7 @@ from nnmedseg.networks.layers.layout import lay_out_weights
 from nnmedseg.nnunet import captured_output
 from nnmedseg.nnunet.registration import register
 from nnmedseg.trainers.losses import AuxiliaryLoss
+from nnmedseg.trainers.pretrained import PAPER, load_pretrained
 from nnmedseg.trainers.recipes import NNUNET, Recipe
 from nnmedseg.trainers.validation import validate
 
@@ -60,6 +61,7 @@ class MedSegTrainer(nnUNetTrainer):
         super().__init__(plans, configuration, fold, dataset_json, device)
         planned = self.configuration_manager.configuration.get("nnmedseg", {})
         self.recipe = self.recipe.changed(planned.get("recipe", {}))
+        self.encoder_weights: str = planned.get("encoder_weights", PAPER)
         apply_recipe(self, self.recipe)
         self.enable_deep_supervision = False
 
@@ -82,6 +84,13 @@ class MedSegTrainer(nnUNetTrainer):
         if isinstance(network, PlannedNetwork):
             network.auxiliary_in_training = True
         return network
+
+    def on_train_start(self) -> None:
+        """Prepare the training; what is not resumed starts from pretrained weights."""
+        if not self.was_initialized:
+            self.initialize()
+            self.print_to_log_file(load_pretrained(self.network, self.encoder_weights))
+        super().on_train_start()
 
     def do_split(self) -> tuple[list[str], list[str]]:
         """Return the ids of the training and the validation cases of this fold.

@@ -13,6 +13,7 @@ from nnmedseg.errors import NotFoundError, UserError, list_some
 from nnmedseg.files import read_json
 from nnmedseg.nnunet.plans_files import resolved_configuration
 from nnmedseg.paths import Folders
+from nnmedseg.trainers.pretrained import PAPER
 from nnmedseg.trainers.recipes import Recipe
 
 RUN_FILE = "run.json"
@@ -36,6 +37,7 @@ class RunSettings:
         batch_size: Images in a batch instead of the plan's, or ``None``.
         recipe: Numbers of the recipe that differ from the plan's.
         seed: Makes the run repeatable, or ``None``.
+        encoder_weights: ``"paper"``, ``"none"`` or a file.
     """
 
     dataset_name: str
@@ -46,6 +48,7 @@ class RunSettings:
     batch_size: int | None
     recipe: Mapping[str, Any]
     seed: int | None
+    encoder_weights: str = PAPER
 
     def output_folder(self, folders: Folders) -> Path:
         """Return the fold's folder, named as nnU-Net names it."""
@@ -70,6 +73,7 @@ class RunSettings:
         configuration = deepcopy(resolved_configuration(configurations, self.configuration))
         ours = configuration.setdefault("nnmedseg", {})
         ours["recipe"] = {**ours.get("recipe", {}), **self.recipe}
+        ours["encoder_weights"] = self.encoder_weights
         if self.batch_size is not None:
             configuration["batch_size"] = self.batch_size
         configurations[self.configuration] = configuration
@@ -97,6 +101,7 @@ class RunSettings:
             "batch_size": self.batch_size,
             "recipe": recipe.to_dict() if recipe is not None else dict(self.recipe),
             "seed": self.seed,
+            "encoder_weights": Path(self.encoder_weights).name,
             "split_sha256": hash_of_split_in(folders.preprocessed / self.dataset_name),
         }
 

@@ -10,6 +10,7 @@ from nnmedseg.weights._encoder import (
     EncoderWeights,
     load_encoder_weights,
     register_encoder_weights,
+    starts_from_pretrained,
 )
 from nnmedseg.weights._files import read_checkpoint
 from nnmedseg.weights._importer import (
@@ -41,5 +42,6 @@ __all__ = [
     "register_importer",
     "rosper",
     "sam",
+    "starts_from_pretrained",
     "to_two_classes",
 ]

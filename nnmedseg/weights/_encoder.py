@@ -56,6 +56,11 @@ def register_encoder_weights(weights: EncoderWeights) -> EncoderWeights:
     return weights
 
 
+def starts_from_pretrained(name: str) -> bool:
+    """Whether the paper of a network starts from pretrained weights."""
+    return name in _known
+
+
 def load_encoder_weights(
     name: str, network: SegmentationNetwork, file: str | Path | None = None
 ) -> EncoderReport:

@@ -12,6 +12,8 @@ from nnmedseg.errors import WeightsError
 from nnmedseg.networks import create_network
 from nnmedseg.weights import from_reference, import_reference, load_encoder_weights
 
+from .biformer import biformer_entries
+
 SMALL = json.loads((Path(__file__).parent / "small_options.json").read_text())["heteromedseg"]
 
 
@@ -28,26 +30,7 @@ def state(load_golden):
 
 @pytest.fixture(scope="module")
 def biformer():
-    """A file with the layout of BiFormer-Base's, at a sixth of its widths."""
-    widths, depths = (16, 32, 64, 128), (4, 4, 18, 4)
-    shapes = {"head.weight": (1000, 128), "norm.weight": (128,)}
-    pairs = {"0.0": (3, 8), "0.3": (8, 16), "1.0": (16, 32), "2.0": (32, 64), "3.0": (64, 128)}
-    for place, (before, after) in pairs.items():
-        stage, position = place.split(".")
-        convolution, norm = (f"downsample_layers.{stage}.{int(position) + n}." for n in (0, 1))
-        shapes |= {convolution + "weight": (after, before, 3, 3), convolution + "bias": (after,)}
-        entries = ("weight", "bias", "running_mean", "running_var")
-        shapes |= {norm + entry: (after,) for entry in entries}
-        shapes[norm + "num_batches_tracked"] = ()
-    for stage, (width, depth) in enumerate(zip(widths, depths, strict=True)):
-        for block in range(depth):
-            start = f"stages.{stage}.{block}."
-            norms = [f"{start}norm{n}.{entry}" for n in (1, 2) for entry in ("weight", "bias")]
-            shapes |= dict.fromkeys(norms, (width,))
-            shapes[start + "mlp.0.weight"] = (3 * width, width)
-            shapes[start + "attn.lepe.bias"] = (width,)
-    torch.manual_seed(1)
-    return {name: torch.rand(shape) for name, shape in shapes.items()}
+    return biformer_entries()
 
 
 @pytest.fixture
