@@ -23,7 +23,6 @@ from nnmedseg.dataset_conversion._existing import (
     refuse_other_data,
     refuse_taken_number,
 )
-from nnmedseg.dataset_conversion._lock import locked
 from nnmedseg.dataset_conversion._metadata import Conversion, write_descriptions
 from nnmedseg.dataset_conversion._writing import write_cases
 from nnmedseg.dataset_conversion.base import Case, DatasetConverter, Options
@@ -36,6 +35,7 @@ from nnmedseg.dataset_conversion.protocols import (
 from nnmedseg.dataset_conversion.registry import find_converter
 from nnmedseg.errors import DataError, NotFoundError, UserError
 from nnmedseg.files import sync
+from nnmedseg.locks import locked
 from nnmedseg.paths import Folders, parse_dataset_id
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def convert(
     root = _folder_of_all(checked, root)
     final = folders.raw / f"Dataset{number:03d}_{converter.dataset_name}"
     refuse_taken_number(final.name, folders)
-    with locked(final):
+    with locked(final, "converted"):
         settings = _settings(converter, protocol, allow_leaks)
         if final.exists() and not overwrite:
             refuse_other_data(final, converter, checked, root, settings)
