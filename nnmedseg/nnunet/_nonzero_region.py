@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import numpy as np
 from acvl_utils.cropping_and_padding.bounding_boxes import (
     bounding_box_to_slice,
@@ -11,6 +13,8 @@ from scipy import ndimage
 
 OUTSIDE = -1
 """nnU-Net's label of voxels around the object."""
+WORTH_COMPILING = 2**20
+"""Voxels from which on SciPy's search takes longer than loading a faster one."""
 
 
 def crop_to_nonzero(
@@ -45,12 +49,12 @@ def crop_to_nonzero(
 
 def _mark_outside(nonzero: np.ndarray, labels: np.ndarray) -> None:
     """Set ``OUTSIDE`` in ``labels`` where they are 0 and ``nonzero`` is false up to a face."""
-    try:  # what compiled loops need is loaded where there is something to do
-        from nnmedseg.nnunet._outside_kernels import mark_outside  # noqa: PLC0415
-    except ImportError:  # numba is not there for the newest Python
+    if nonzero.size < WORTH_COMPILING or find_spec("numba") is None:
         labels[(labels == 0) & ~ndimage.binary_fill_holes(nonzero)] = OUTSIDE
-    else:
-        mark_outside(np.ascontiguousarray(nonzero), labels, OUTSIDE)
+        return
+    from nnmedseg.nnunet._outside_kernels import mark_outside  # noqa: PLC0415 - takes a second
+
+    mark_outside(np.ascontiguousarray(nonzero), labels, OUTSIDE)
 
 
 def _faces_are_nonzero(nonzero: np.ndarray) -> bool:

@@ -190,6 +190,17 @@ def test_region_around_object_and_holes_in_it() -> None:
         assert_equal_arrays(data, labelled((16, 18, 20)), plans(spacing=spacing))
 
 
+def test_region_around_large_object() -> None:
+    shape = (64, 128, 130)
+    z, y, x = np.ogrid[-1:1:64j, -1:1:128j, -1:1:130j]
+    distance = z * z + y * y + x * x
+    data = volume(shape, 1)
+    data[0][distance > 0.9] = 0
+    data[0][distance < 0.3] = 0  # inside
+    data[0, 38:42, 68:72, 75:] = 0  # a channel to the inside
+    assert_equal_arrays(data, labelled(shape), plans())
+
+
 def test_volume_of_zeros() -> None:
     assert_equal_arrays(np.zeros((2, 6, 7, 8)), labelled((6, 7, 8)), plans())
 
@@ -346,11 +357,11 @@ def test_files_are_those_of_nnunet(
     assert_equal_files(tmp_path, {"images": images, "label": label}, plan)
 
 
-def test_large_array_of_many_chunks(tmp_path: Path) -> None:
-    shape = (30, 350, 420)  # more than the 16 MiB up to which blosc2 itself works differently
+def test_file_of_many_chunks(tmp_path: Path) -> None:
+    shape = (20, 120, 200)
     image = save_nifti(tmp_path / "case_0000.nii.gz", volume(shape, 1)[0], np.int16)
     label = save_nifti(tmp_path / "case.nii.gz", labelled(shape)[0], np.uint8)
-    plan = plans(patch_size=[28, 130, 200], spacing=[2.5, 0.8062257, 0.8062257])
+    plan = plans(patch_size=[9, 50, 70], spacing=[2.5, 0.8062257, 0.8062257])
     assert_equal_files(tmp_path, {"images": [image], "label": label}, plan)
 
 
