@@ -191,8 +191,8 @@ def test_region_around_object_and_holes_in_it() -> None:
 
 
 def test_region_around_large_object() -> None:
-    shape = (64, 128, 130)
-    z, y, x = np.ogrid[-1:1:64j, -1:1:128j, -1:1:130j]
+    shape = (80, 140, 150)
+    z, y, x = np.ogrid[-1:1:80j, -1:1:140j, -1:1:150j]
     distance = z * z + y * y + x * x
     data = volume(shape, 1)
     data[0][distance > 0.9] = 0
