@@ -230,6 +230,7 @@ def train(
     encoder_weights: str | Path = "paper",
     device: str | None = None,
     overwrite: bool = False,
+    must_continue: bool = False,
     folders: Folders | None = None,
 ) -> Path:
     """Train one fold and validate it; called again, go on where it was interrupted.
@@ -247,6 +248,7 @@ def train(
             starts from, if it does, ``"none"`` for random ones, or a file.
         device: ``"cuda"``, ``"mps"`` or ``"cpu"`` (default: the first that is there).
         overwrite: Delete an earlier run of the same name.
+        must_continue: Refuse to start from the beginning.
         folders: Where data are kept.
 
     Returns:
@@ -274,7 +276,13 @@ def train(
         seed=seed,
         encoder_weights=str(encoder_weights),
     )
-    return run(settings, folders=folders, device=choose_device(device), overwrite=overwrite)
+    return run(
+        settings,
+        folders=folders,
+        device=choose_device(device),
+        overwrite=overwrite,
+        must_continue=must_continue,
+    )
 
 
 def predict(

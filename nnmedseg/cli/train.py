@@ -36,7 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seed", type=int, help="make the run repeatable; loads data in 1 process")
     _command.add_device(parser)
-    parser.add_argument(
+    earlier = parser.add_mutually_exclusive_group()
+    earlier.add_argument(
+        "--continue",
+        dest="must_continue",
+        action="store_true",
+        help="go on with an earlier run, and fail if there is none",
+    )
+    earlier.add_argument(
         "--overwrite", action="store_true", help="delete an earlier run of this fold"
     )
     return _command.run(parser, _run, arguments)
@@ -52,7 +59,17 @@ def _add_recipe_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--lr", type=_command.positive_float, metavar="RATE")
 
 
-def _run(options: argparse.Namespace) -> None:
+def _run(options: argparse.Namespace) -> int:
+    from nnmedseg.trainers.interruption import Interrupted
+
+    try:
+        _train(options)
+    except Interrupted as error:
+        return error.exit_code
+    return 0
+
+
+def _train(options: argparse.Namespace) -> None:
     from nnmedseg import paths, train
 
     folders = paths.resolve(options.workspace)
@@ -74,6 +91,7 @@ def _run(options: argparse.Namespace) -> None:
         encoder_weights=options.encoder_weights,
         device=options.device,
         overwrite=options.overwrite,
+        must_continue=options.must_continue,
         folders=folders,
     )
     logger.info("Model: %s", fold_folder)

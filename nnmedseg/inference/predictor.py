@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from nnmedseg.networks.adapter import PlannedNetwork
 from nnmedseg.networks.layers.layout import lay_out_weights
 from nnmedseg.nnunet import captured_output
 from nnmedseg.nnunet.registration import register
+from nnmedseg.trainers.checkpoints import only_plain_values
 from nnmedseg.trainers.settings import RUN_FILE
 
 logger = logging.getLogger(__name__)
@@ -84,8 +86,18 @@ class MedSegPredictor(nnUNetPredictor):
                 device=device or torch.device("cpu"), use_mirroring=mirroring, allow_tqdm=False
             )
             try:
-                predictor.initialize_from_trained_model_folder(str(model), chosen, checkpoint_name)
+                with only_plain_values():
+                    predictor.initialize_from_trained_model_folder(
+                        str(model), chosen, checkpoint_name
+                    )
                 predictor._fuse()
+            except pickle.UnpicklingError as error:
+                raise WeightsError(
+                    "the model cannot be loaded: a checkpoint is damaged, or holds more than "
+                    "tensors and plain values, which may be code",
+                    where=model,
+                    mend="use only models from people you trust; copy the whole folder again",
+                ) from error
             except (RuntimeError, KeyError, EOFError, OSError) as error:
                 raise WeightsError(
                     f"the model cannot be loaded: {error}",

@@ -16,7 +16,7 @@ from torch import nn
 
 from nnmedseg.data.splits import SPLITS_FILE
 from nnmedseg.errors import list_some
-from nnmedseg.files import atomic_path, read_json
+from nnmedseg.files import read_json
 from nnmedseg.networks.adapter import PlannedNetwork
 from nnmedseg.networks.layers.layout import lay_out_weights
 from nnmedseg.nnunet import captured_output
@@ -24,6 +24,7 @@ from nnmedseg.nnunet.registration import register
 from nnmedseg.trainers.losses import AuxiliaryLoss
 from nnmedseg.trainers.pretrained import PAPER, load_pretrained
 from nnmedseg.trainers.recipes import NNUNET, Recipe
+from nnmedseg.trainers.resuming import ResumableTrainer
 from nnmedseg.trainers.validation import validate
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 register()
 
 
-class MedSegTrainer(nnUNetTrainer):
+class MedSegTrainer(ResumableTrainer):
     """Trains a registered network inside nnU-Net's augmentation, splits and sliding window.
 
     A paper's trainer sets the class attributes. nnU-Net's deep supervision is switched off: the
@@ -156,14 +157,6 @@ class MedSegTrainer(nnUNetTrainer):
         """Write the plans to the log file only: they fill several screens."""
         with captured_output(logger):
             super().print_plans()
-
-    def save_checkpoint(self, filename: str) -> None:
-        """Write a checkpoint so that an interrupted write leaves the previous one."""
-        if self.disable_checkpointing or self.local_rank != 0:
-            super().save_checkpoint(filename)
-            return
-        with atomic_path(filename) as temporary:
-            super().save_checkpoint(str(temporary))
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Predict the validation cases in this process; several GPUs use nnU-Net's own way."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import logging
 import os
 import random
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +19,38 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnmedseg.cores import cpu_count
 from nnmedseg.data.splits import SPLITS_FILE
-from nnmedseg.errors import UserError
+from nnmedseg.errors import NotFoundError, UserError
 from nnmedseg.files import read_json, write_json
+from nnmedseg.locks import locked
 from nnmedseg.paths import Folders
 from nnmedseg.trainers import find_trainer
 from nnmedseg.trainers.base import MedSegTrainer, apply_recipe
+from nnmedseg.trainers.checkpoints import (
+    BEST,
+    FINAL,
+    LATEST,
+    PREVIOUS,
+    RESUMABLE,
+    newest_readable,
+    remove_unfinished,
+)
+from nnmedseg.trainers.interruption import Interrupted, interruptible
 from nnmedseg.trainers.recipes import NNUNET
+from nnmedseg.trainers.resuming import resumable
 from nnmedseg.trainers.settings import RUN_FILE, RunSettings
 
 logger = logging.getLogger(__name__)
 
-FINAL_CHECKPOINT = "checkpoint_final.pth"
-RESUMABLE_CHECKPOINTS = (FINAL_CHECKPOINT, "checkpoint_latest.pth", "checkpoint_best.pth")
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 def train(
-    settings: RunSettings, *, folders: Folders, device: torch.device, overwrite: bool = False
+    settings: RunSettings,
+    *,
+    folders: Folders,
+    device: torch.device,
+    overwrite: bool = False,
+    must_continue: bool = False,
 ) -> Path:
     """Train one fold and validate it. Run again, it goes on where it was interrupted.
 
@@ -40,38 +59,105 @@ def train(
         folders: Where preprocessed data are and results go.
         device: Where to train.
         overwrite: Delete what an earlier run with the same name has left.
+        must_continue: Refuse to start from the beginning.
 
     Returns:
         The fold's folder.
 
     Raises:
-        UserError: The plans, the data or the trainer are missing, or an earlier run in the same
-            folder had other settings or another split.
+        UserError: The plans, the data or the trainer are missing, an earlier run in the same folder
+            had other settings or another split, another process trains this fold, or the disk is
+            full.
+        WeightsError: The earlier run has left checkpoints, and none can be read.
+        Interrupted: A signal has asked to end.
     """
-    trainer_class = find_trainer(settings.trainer_name)
+    trainer_class = resumable(find_trainer(settings.trainer_name))
     plans = settings.resolved_plans(folders)
     output = settings.output_folder(folders)
     record = settings.record(_recipe_of(trainer_class, plans, settings), folders)
-    if overwrite and output.is_dir():
-        shutil.rmtree(output)
-    checkpoint = _checkpoint_to_resume(output, record)
-    if checkpoint is not None and checkpoint.name == FINAL_CHECKPOINT:
-        if (output / "validation" / "summary.json").is_file():
+    with interruptible(), locked(output, "trained"), _full_disk_explained(output):
+        if overwrite and output.is_dir():
+            shutil.rmtree(output)
+        _check_same_settings(output, record)
+        remove_unfinished(output)
+        if (output / FINAL).is_file() and (output / "validation" / "summary.json").is_file():
             logger.info("Already trained and validated: %s (--overwrite trains anew)", output)
             return output
+        checkpoint = _find_checkpoint(output, must_continue=must_continue)
+        _set_threads(device, settings.seed)
+        plans["continue_training"] = checkpoint is not None
+        trainer = _construct(trainer_class, plans, settings, folders, device)
+        write_json({**record, **_circumstances(device)}, output / RUN_FILE)
+        with _cleanly_ended(trainer):
+            _run(trainer, checkpoint)
+    return output
+
+
+def _find_checkpoint(output: Path, *, must_continue: bool) -> Path | None:
+    """Return what to go on from, and say so.
+
+    Raises:
+        NotFoundError: There is nothing, but there must be.
+    """
+    found = newest_readable(output)
+    if found is None:
+        if must_continue:
+            raise NotFoundError(
+                "there is no checkpoint to continue from",
+                where=output,
+                mend="leave --continue out to start training",
+            )
+        if (output / BEST).is_file():
+            logger.info("Starting anew: %s is not the state of a whole run", output / BEST)
+        return None
+    path, content = found
+    if path.name == FINAL:
         logger.info("Already trained, validating: %s", output)
-    elif checkpoint is not None:
-        logger.info("Resuming from %s", checkpoint)
-    _set_threads(device, settings.seed)
-    plans["continue_training"] = checkpoint is not None
-    trainer = _construct(trainer_class, plans, settings, folders, device)
-    write_json({**record, **_circumstances(device)}, output / RUN_FILE)
+    else:
+        logger.info("Resuming after epoch %d from %s", content["current_epoch"], path)
+    if path.name == PREVIOUS:
+        # A damaged latest one must not become the previous one when the next is saved.
+        path = path.replace(path.with_name(LATEST))
+    return path
+
+
+def _run(trainer: nnUNetTrainer, checkpoint: Path | None) -> None:
     if checkpoint is not None:
         trainer.load_checkpoint(str(checkpoint))
-    if checkpoint is None or checkpoint.name != FINAL_CHECKPOINT:
+    if checkpoint is None or checkpoint.name != FINAL:
         trainer.run_training()
     trainer.perform_actual_validation()
-    return output
+
+
+@contextmanager
+def _cleanly_ended(trainer: nnUNetTrainer) -> Iterator[None]:
+    """Leave no data-loading process behind, and say at an interruption what comes next."""
+    try:
+        yield
+    except Interrupted as error:
+        done, epochs = trainer.current_epoch, trainer.num_epochs
+        goes_on = f"after epoch {done}" if done < epochs else "with the validation"
+        logger.warning("Stopped by %s; the same command goes on %s", error.name, goes_on)
+        raise
+    finally:
+        for loader in (trainer.dataloader_train, trainer.dataloader_val):
+            if hasattr(loader, "_finish"):
+                loader._finish()
+
+
+@contextmanager
+def _full_disk_explained(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise UserError(
+            f"the disk is full: {error}; the checkpoints that are there are kept",
+            where=output,
+            mend="make room on the disk, then run the same command again: it goes on from the last "
+            "checkpoint",
+        ) from error
 
 
 def _recipe_of(
@@ -81,15 +167,14 @@ def _recipe_of(
     return base.changed(plans["configurations"][settings.configuration]["nnmedseg"]["recipe"])
 
 
-def _checkpoint_to_resume(output: Path, record: dict[str, Any]) -> Path | None:
-    """Return the newest checkpoint of an earlier run with the same settings.
+def _check_same_settings(output: Path, record: dict[str, Any]) -> None:
+    """Compare a run with the one whose checkpoints lie in its folder.
 
     Raises:
         UserError: The earlier run had other settings or another split.
     """
-    present = [output / name for name in RESUMABLE_CHECKPOINTS if (output / name).is_file()]
-    if not present:
-        return None
+    if not any((output / name).is_file() for name in (*RESUMABLE, BEST)):
+        return
     earlier = read_json(output / RUN_FILE) if (output / RUN_FILE).is_file() else {}
     different = [key for key, value in record.items() if earlier.get(key, value) != value]
     if different == ["split_sha256"]:
@@ -107,7 +192,6 @@ def _checkpoint_to_resume(output: Path, record: dict[str, Any]) -> Path | None:
             where=output,
             mend="give the same settings to go on, or --overwrite to delete it and train anew",
         )
-    return present[0]
 
 
 def _construct(

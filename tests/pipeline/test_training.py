@@ -228,7 +228,7 @@ def test_a_killed_training_goes_on_where_it_stopped(fresh):
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "Resuming from" in done.stdout
+    assert "Resuming after epoch" in done.stdout
     checkpoint = torch.load(fold / "checkpoint_final.pth", weights_only=False)
     assert checkpoint["current_epoch"] == 4
     assert len(checkpoint["logging"]["train_losses"]) == 4

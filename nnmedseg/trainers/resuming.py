@@ -1,0 +1,150 @@
+"""nnU-Net's trainer with checkpoints from which a run goes on as if it had never stopped."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch._dynamo import OptimizedModule
+
+from nnmedseg.errors import WeightsError
+from nnmedseg.trainers.checkpoints import (
+    LATEST,
+    PREVIOUS,
+    only_plain_values,
+    plain,
+    read_checkpoint,
+    write_checkpoint,
+)
+
+
+class ResumableTrainer(nnUNetTrainer):
+    """Writes nnU-Net's checkpoints, with the states of schedule and random generators added.
+
+    nnU-Net's own commands read them; they pass over what they do not know.
+    """
+
+    save_every: int
+    _random_states: Mapping[str, Any] | None = None
+
+    def on_train_start(self) -> None:
+        """Begin; a resumed run draws the random numbers that the earlier one would have drawn."""
+        super().on_train_start()
+        if self._random_states is not None:
+            set_random_states(self._random_states)
+
+    def on_epoch_end(self) -> None:
+        """End the epoch with the latest checkpoint last, so that it knows of the best one."""
+        every, self.save_every = self.save_every, self.num_epochs + 1
+        try:
+            super().on_epoch_end()
+        finally:
+            self.save_every = every
+        if self.current_epoch % every == 0 and self.current_epoch < self.num_epochs:
+            self.current_epoch -= 1  # nnU-Net saves before it counts
+            try:
+                self.save_checkpoint(str(Path(self.output_folder) / LATEST))
+            finally:
+                self.current_epoch += 1
+
+    def on_train_end(self) -> None:
+        """Write the final checkpoint and delete those it replaces."""
+        super().on_train_end()
+        if self.local_rank == 0:
+            (Path(self.output_folder) / PREVIOUS).unlink(missing_ok=True)
+
+    def save_checkpoint(self, filename: str) -> None:
+        """Write a checkpoint whole or not at all.
+
+        Raises:
+            UserError: The disk is full.
+        """
+        if self.local_rank == 0 and not self.disable_checkpointing:
+            write_checkpoint(_content(self), Path(filename))
+
+    def load_checkpoint(self, filename_or_checkpoint: str) -> None:
+        """Go on from a checkpoint of ours or nnU-Net's; no code in it is run.
+
+        Raises:
+            WeightsError: The file is damaged, holds code, or is of another network.
+        """
+        path = Path(filename_or_checkpoint)
+        content = read_checkpoint(path)
+        try:
+            with only_plain_values():
+                super().load_checkpoint(str(path))
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise WeightsError(
+                f"the checkpoint does not fit the network and optimiser of the plans: {error}",
+                where=path,
+                mend="plan as it was when this was trained, or train again with --overwrite",
+            ) from error
+        if "scheduler_state" in content:
+            self.lr_scheduler.load_state_dict(content["scheduler_state"])
+        self._random_states = content.get("random_states")
+
+
+def resumable(trainer_class: type[nnUNetTrainer]) -> type[nnUNetTrainer]:
+    """Return one of nnU-Net's trainers with our checkpoints, under its own name.
+
+    Those that have their own idea of saving keep it.
+    """
+    if (
+        issubclass(trainer_class, ResumableTrainer)
+        or trainer_class.save_checkpoint is not nnUNetTrainer.save_checkpoint
+    ):
+        return trainer_class
+    return type(trainer_class.__name__, (ResumableTrainer, trainer_class), {})
+
+
+def _content(trainer: nnUNetTrainer) -> dict[str, Any]:
+    """Return what nnU-Net saves, and what it forgets."""
+    network = trainer.network.module if trainer.is_ddp else trainer.network
+    if isinstance(network, OptimizedModule):
+        network = network._orig_mod
+    scaler = trainer.grad_scaler
+    rest = {
+        "optimizer_state": trainer.optimizer.state_dict(),
+        "grad_scaler_state": scaler.state_dict() if scaler is not None else None,
+        "logging": trainer.logger.get_checkpoint(),
+        "_best_ema": trainer._best_ema,
+        "current_epoch": trainer.current_epoch + 1,
+        "init_args": trainer.my_init_kwargs,
+        "trainer_name": type(trainer).__name__,
+        "inference_allowed_mirroring_axes": trainer.inference_allowed_mirroring_axes,
+        "scheduler_state": trainer.lr_scheduler.state_dict(),
+        "random_states": random_states(trainer.device),
+    }
+    return {"network_weights": network.state_dict(), **plain(rest)}
+
+
+def random_states(device: torch.device) -> dict[str, Any]:
+    """Return the states of the generators that training draws from."""
+    kind, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002 - augmentation's generator
+    states = {
+        "python": random.getstate(),
+        "numpy": (kind, torch.from_numpy(np.asarray(keys, np.int64)), *rest),
+        "torch": torch.get_rng_state(),
+    }
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        states["mps"] = torch.mps.get_rng_state()
+    return states
+
+
+def set_random_states(states: Mapping[str, Any]) -> None:
+    """Set the generators to the states; those of a device that is not there are passed over."""
+    random.setstate(states["python"])
+    kind, keys, *rest = states["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    torch.set_rng_state(states["torch"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
+    if "mps" in states and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(states["mps"])
