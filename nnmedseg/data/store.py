@@ -9,7 +9,7 @@ beside them. One file holds a case:
 description               JSON: shapes, normalisation, nnU-Net's properties, classes
 table                     size and checksum of the locations and of each tile, ``uint32``
 locations                 pixels of each class, ``int32``
-tiles                     of the colours, then of the labels
+tiles                     colours and labels of 128 x 256 pixels each
 ========================  =========================================================================
 """
 
@@ -20,9 +20,10 @@ import math
 import os
 import struct
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,17 +64,18 @@ def write_case(
         locations: Positions of pixels of each class in ``labels.ravel()``.
     """
     small = labels.min() >= -128 and labels.max() <= 127
-    labels = labels.astype(np.int8 if small else np.int16)
-    tiles = [*_encoded(colours), *_encoded(labels[None])]
+    labels = np.ascontiguousarray(labels, np.int8 if small else "<i2")
+    as_bytes = np.moveaxis(labels.view(np.uint8).reshape(*labels.shape, -1), -1, 0)
+    planes = np.concatenate([colours, as_bytes])
+    tiles = _encoded(planes, len(colours))
     positions = b"".join(flat.astype("<i4").tobytes() for flat in locations.values())
     parts = [positions, *tiles]
     table = np.array([(len(part), _tiles.checksum(part)) for part in parts], "<u4").tobytes()
     description = json.dumps(
         {
             "version": VERSION,
-            "shape": colours.shape,
+            "shape": planes.shape,
             "tile": _tiles.TILE,
-            "labels": labels.dtype.name,
             "scale": normalisation.scale.tolist(),
             "offset": normalisation.offset.tolist(),
             "properties": properties,
@@ -85,11 +87,11 @@ def write_case(
         file.writelines([start, description, table, *parts])
 
 
-def _encoded(planes: npt.NDArray[np.integer]) -> Iterator[bytes]:
+def _encoded(planes: npt.NDArray[np.uint8], channels: int) -> Iterator[bytes]:
     height, width = planes.shape[1:]
-    for _, tiles in _tiles.strips_of((height, width), (slice(0, height), slice(0, width))):
-        for tile in tiles:
-            yield _tiles.encode(planes[:, tile.target[0], tile.target[1]])
+    for strip in _tiles.strips_of((height, width), (slice(0, height), slice(0, width))):
+        for tile in strip.tiles:
+            yield _tiles.encode(planes[:, tile.target[0], tile.target[1]], channels)
 
 
 class StoredCase:
@@ -99,8 +101,6 @@ class StoredCase:
         path: A file that `write_case` has written.
 
     Attributes:
-        image: Normalised intensities, float32 ``(C, 1, H, W)``.
-        mask: Labels, int16 ``(1, 1, H, W)``.
         properties: What nnU-Net keeps of a case, ``class_locations`` among it.
 
     Raises:
@@ -110,31 +110,83 @@ class StoredCase:
     def __init__(self, path: str | Path):
         self._file = _File(path)
         description = self._file.description
-        channels, height, width = description["shape"]
-        scale, offset = (np.array(description[name], np.float32) for name in ("scale", "offset"))
-        first = 1
-        self.image = StoredImage(self._file, first, (channels, 1, height, width), scale, offset)
-        first += _tiles.count((height, width))
-        labels = np.dtype(description["labels"])
-        self.mask = StoredMask(self._file, first, (1, 1, height, width), labels)
-        self.properties: dict[str, Any] = description["properties"]
-        self.properties["class_locations"] = self._locations(
-            description["classes"], (height, width)
+        self._planes, *size = description["shape"]
+        self._size = (size[0], size[1])
+        self._scale, self._offset = (
+            [np.float32(value) for value in description[name]] for name in ("scale", "offset")
         )
+        self._labels: tuple[_tiles.Window, npt.NDArray[np.int16]] | None = None
+        self.properties: dict[str, Any] = dict(description["properties"])
+        self.properties["class_locations"] = self._locations(description["classes"])
 
-    def _locations(
-        self, classes: list[tuple[Any, int]], shape: tuple[int, int]
-    ) -> dict[Key, Locations]:
+    # Arrays know the case and not the other way round, so that its file is closed with the last.
+    @property
+    def image(self) -> StoredArray:
+        """Normalised intensities, float32 ``(C, 1, H, W)``."""
+        return StoredArray(self._read_image, (len(self._scale), 1, *self._size), np.float32)
+
+    @property
+    def mask(self) -> StoredArray:
+        """Labels, int16 ``(1, 1, H, W)``."""
+        return StoredArray(self._read_mask, (1, 1, *self._size), np.int16)
+
+    @property
+    def scale(self) -> npt.NDArray[np.float32]:
+        """By what the grey levels of each channel are multiplied."""
+        return np.array(self._scale)
+
+    def _read_image(self, window: _tiles.Window) -> npt.NDArray[np.float32]:
+        """Return a part of the image ``(C, h, w)``, and keep the labels for whoever asks next."""
+        image, labels = self._read(window)
+        self._labels = (window, labels)
+        return image
+
+    def _read_mask(self, window: _tiles.Window) -> npt.NDArray[np.int16]:
+        """Return a part of the labels ``(1, h, w)``."""
+        (known, labels), self._labels = self._labels or (None, None), None
+        return (self._read(window)[1] if known != window or labels is None else labels)[None]
+
+    def _read(self, window: _tiles.Window) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int16]]:
+        channels = len(self._scale)
+        shape = tuple(max(one.stop - one.start, 0) for one in window)
+        image = np.empty((channels, *shape), np.float32)
+        labels = np.empty(shape, np.int16)
+        buffer = np.empty(self._planes * math.prod(_tiles.TILE), np.uint8)
+        for strip in _tiles.strips_of(self._size, window):
+            contents = self._file.parts(1 + strip.first, len(strip.tiles))
+            for tile, content in zip(strip.tiles, contents, strict=True):
+                planes = _tiles.decode(content, tile, self._planes, channels, buffer)
+                for plane, values in zip(image, planes, strict=False):
+                    plane[tile.target] = values
+                labels[tile.target] = _as_labels(planes[channels:])
+            # Strip by strip and channel by channel, while the pixels are in the cache.
+            for plane, scale, offset in zip(image, self._scale, self._offset, strict=True):
+                pixels = plane[strip.rows]
+                np.multiply(pixels, scale, out=pixels)
+                np.add(pixels, offset, out=pixels)
+        return image, labels
+
+    def _locations(self, classes: list[tuple[Any, int]]) -> dict[Key, Locations]:
         found: dict[Key, Locations] = {}
         start = 0
         for key, count in classes:
             name = tuple(key) if isinstance(key, list) else key
-            found[name] = Locations(self._read_locations(start, count), count, shape)
+            read = partial(_read_locations, self._file, start, count)
+            found[name] = Locations(read, count, self._size)
             start += count
         return found
 
-    def _read_locations(self, start: int, count: int) -> Callable[[], Flat]:
-        return lambda: np.frombuffer(self._file.parts(0, 1)[0], "<i4")[start : start + count]
+
+def _read_locations(file: _File, start: int, count: int) -> Flat:
+    return np.frombuffer(file.parts(0, 1)[0], "<i4")[start : start + count]
+
+
+def _as_labels(planes: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.int8 | np.int16]:
+    """Return labels from their only byte, or from the low and the high one."""
+    if len(planes) == 1:
+        return planes[0].view(np.int8)
+    low, high = planes
+    return (low | high.astype(np.uint16) << 8).view(np.int16)
 
 
 class _File:
@@ -168,7 +220,7 @@ class _File:
         if magic != _MAGIC or _tiles.checksum(start[_START.size : end]) != checksum:
             raise ValueError("its beginning is not as it was written")
         table = np.frombuffer(start[end - table_size : end], "<u4").reshape(-1, 2)
-        self._checksums = table[:, 1].tolist()
+        self._checksums: list[int] = table[:, 1].tolist()
         self._bounds = [end, *(end + np.cumsum(table[:, 0], dtype=np.int64)).tolist()]
         length = os.fstat(self._descriptor).st_size
         if self._bounds[-1] != length:
@@ -184,16 +236,16 @@ class _File:
         os.lseek(self._descriptor, start, os.SEEK_SET)
         return os.read(self._descriptor, size)
 
-    def parts(self, first: int, last: int) -> list[memoryview]:
-        """Read the parts from ``first`` up to ``last``, which is left out.
+    def parts(self, first: int, count: int) -> list[memoryview]:
+        """Read parts that lie one after the other.
 
         Raises:
             DataError: They are not as they were written.
         """
-        bounds = self._bounds[first : last + 1]
+        bounds = self._bounds[first : first + count + 1]
         content = memoryview(self._read(bounds[0], bounds[-1] - bounds[0]))
         parts = [content[a - bounds[0] : b - bounds[0]] for a, b in pairwise(bounds)]
-        for part, checksum in zip(parts, self._checksums[first:last], strict=True):
+        for part, checksum in zip(parts, self._checksums[first:], strict=False):
             if _tiles.checksum(part) != checksum:
                 raise self._damaged("some of its bytes are not as they were written")
         return parts
@@ -206,30 +258,26 @@ class _File:
         )
 
 
-class _StoredPlanes:
+class StoredArray:
     """An array ``(C, 1, H, W)`` of which slices are read when they are asked for.
 
     Args:
-        file: Where its tiles are.
-        first: Which of the file's parts is its first tile.
+        read: Returns the part ``(C, h, w)`` inside of bounds.
         shape: ``(C, 1, H, W)``.
-        stored: Type of the tiles.
+        dtype: Of the parts.
     """
 
     ndim = 4
-    dtype: ClassVar[np.dtype[Any]]
 
     def __init__(
         self,
-        file: _File,
-        first: int,
+        read: Callable[[_tiles.Window], npt.NDArray[Any]],
         shape: tuple[int, int, int, int],
-        stored: np.dtype[Any],
+        dtype: npt.DTypeLike,
     ):
         self.shape = shape
-        self._file = file
-        self._first = first
-        self._stored = stored
+        self.dtype = np.dtype(dtype)
+        self._read = read
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -251,55 +299,3 @@ class _StoredPlanes:
             for one, length in zip(bounds[2:], self.shape[2:], strict=True)
         )
         return self._read((rows, columns))[bounds[0], None][:, bounds[1]]
-
-    def _read(self, window: _tiles.Window) -> npt.NDArray[Any]:
-        channels, _, height, width = self.shape
-        rows, columns = (max(one.stop - one.start, 0) for one in window)
-        pixels = np.empty((channels, rows, columns), self.dtype)
-        buffer = np.empty(channels * _tiles.TILE[0] * _tiles.TILE[1], self._stored)
-        for strip, tiles in _tiles.strips_of((height, width), window):
-            first = self._first + tiles[0].number
-            contents = self._file.parts(first, first + len(tiles))
-            for tile, content in zip(tiles, contents, strict=True):
-                target = pixels[:, tile.target[0], tile.target[1]]
-                if len(content) == self._stored.itemsize:
-                    target[:] = np.frombuffer(content, self._stored)
-                    continue
-                shape = (channels, *tile.shape)
-                values = buffer[: math.prod(shape)].reshape(shape)
-                _tiles.decode(content, values)
-                target[:] = values[:, tile.inside[0], tile.inside[1]]
-            self._finish(pixels[:, strip])
-        return pixels
-
-    def _finish(self, pixels: npt.NDArray[Any]) -> None:
-        """Turn what is stored into what it means, in place, while it is in the cache."""
-
-
-class StoredImage(_StoredPlanes):
-    """Colours, normalised as they are read."""
-
-    dtype = np.dtype(np.float32)
-
-    def __init__(
-        self,
-        file: _File,
-        first: int,
-        shape: tuple[int, int, int, int],
-        scale: npt.NDArray[np.float32],
-        offset: npt.NDArray[np.float32],
-    ):
-        super().__init__(file, first, shape, np.dtype(np.uint8))
-        self._scale = scale
-        self._offset = offset
-
-    def _finish(self, pixels: npt.NDArray[np.float32]) -> None:
-        for plane, scale, offset in zip(pixels, self._scale, self._offset, strict=True):
-            np.multiply(plane, scale, out=plane)
-            np.add(plane, offset, out=plane)
-
-
-class StoredMask(_StoredPlanes):
-    """Labels."""
-
-    dtype = np.dtype(np.int16)

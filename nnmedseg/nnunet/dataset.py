@@ -12,7 +12,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 
 from nnmedseg.data.class_locations import to_flat
 from nnmedseg.data.intensities import Affine
-from nnmedseg.data.store import FILE_ENDING, StoredCase, StoredImage, StoredMask, write_case
+from nnmedseg.data.store import FILE_ENDING, StoredArray, StoredCase, write_case
 
 NORMALISATION = "normalisation"
 
@@ -20,7 +20,7 @@ NORMALISATION = "normalisation"
 class MedSegDataset(nnUNetBaseDataset):
     """Cases of :mod:`nnmedseg.data.store` in a folder, one file each."""
 
-    def load_case(self, identifier: str) -> tuple[StoredImage, StoredMask, None, dict[str, Any]]:
+    def load_case(self, identifier: str) -> tuple[StoredArray, StoredArray, None, dict[str, Any]]:
         """Open a case without reading its pixels.
 
         Returns:

@@ -127,18 +127,34 @@ def test_another_process_gets_arrays(path):
 
 
 def open_files():
-    gc.collect()
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are counted there")
-def test_files_are_closed(path):
-    before = open_files()
-    cases = [StoredCase(path) for _ in range(5)]
-    assert cases[0].image[:, :, :5, :5].size
-    assert open_files() == before + 5
-    del cases
-    assert open_files() == before
+def test_a_file_is_closed_as_soon_as_nothing_of_the_case_is_used(path):
+    gc.collect()
+    gc.disable()
+    try:
+        before = open_files()
+        case = StoredCase(path)
+        image, locations = case.image, case.properties["class_locations"]
+        del case
+        assert image[:, :, :5, :5].size
+        assert len(locations[1][:3]) == 3
+        assert open_files() == before + 1
+        del image, locations
+        assert open_files() == before
+    finally:
+        gc.enable()
+
+
+def test_labels_are_those_of_the_window_whatever_was_read_before(path):
+    case = StoredCase(path)
+    labels = photograph()[1]
+    case.image[:, :, 100:250, 300:500]
+    assert np.array_equal(case.mask[:, :, 100:250, 300:500][0, 0], labels[100:250, 300:500])
+    case.image[:, :, 100:250, 300:500]
+    assert np.array_equal(case.mask[:, :, 190:250, 300:500][0, 0], labels[190:250, 300:500])
 
 
 def read_everything(path):

@@ -16,6 +16,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from PIL import Image
 
+from nnmedseg.data.store import StoredCase
 from nnmedseg.errors import DataError, NotFoundError
 from nnmedseg.nnunet.listing import list_training_cases
 from nnmedseg.nnunet.preprocessor import MedSegPreprocessor
@@ -130,7 +131,7 @@ def test_resized_images_are_half_a_grey_level_from_those_in_floats(tmp_path, det
     for name in SIZES:
         image, mask, _, properties = expected.load_case(name)
         data, seg, _, given = found.load_case(name)
-        half_a_level = data._scale.reshape(-1, 1, 1, 1) / 2
+        half_a_level = StoredCase(ours / f"{name}.uint8").scale.reshape(-1, 1, 1, 1) / 2
         assert (np.abs(data[:] - image[:]) <= half_a_level * 1.001 + 1e-5).all()
         assert np.array_equal(seg[:], mask[:])
         for key, pixels in properties.pop("class_locations").items():
