@@ -20,6 +20,7 @@ _NAMES = (
 _SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
 _UNTOUCHED = (signal.SIG_DFL, signal.default_int_handler)
 _PR_SET_PDEATHSIG = 1
+_SECONDS_TO_END = 5
 
 
 class Interrupted(KeyboardInterrupt):
@@ -64,6 +65,15 @@ def _raise(number: int, frame: FrameType | None) -> None:
     raise Interrupted(number)
 
 
+def _end_soon(number: int, frame: FrameType | None) -> None:
+    """End a child that nobody else ends.
+
+    A signal to the whole group reaches the trainer too, which then ends its loaders in order; were
+    they gone before, it would take that for a failure.
+    """
+    signal.alarm(_SECONDS_TO_END)
+
+
 class _Children:
     """Binds the processes that are forked from the main thread to the life of this one.
 
@@ -89,10 +99,9 @@ class _Children:
             return
         self.bound = False
         for number in _SIGNALS:
-            # The trainer hears of it too and ends its loaders in order, by SIGTERM at the last.
             if signal.getsignal(number) is _raise:
                 ends = number == signal.SIGTERM
-                signal.signal(number, signal.SIG_DFL if ends else signal.SIG_IGN)
+                signal.signal(number, _end_soon if ends else signal.SIG_IGN)
         if self._system is not None:
             self._system.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != self.parent:
