@@ -6,7 +6,6 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -16,9 +15,7 @@ BATCH = 1009
 number of bytes that it divides."""
 
 PROBED_BATCHES = (2, 8, 32)
-"""For which the largest moment is looked for; between and beyond, one of these is the largest."""
-
-Workspace = Callable[..., Tensor | None]
+"""For which the fullest moment is looked for; for others one of these is taken as the fullest."""
 
 
 class Moment(NamedTuple):
@@ -89,8 +86,7 @@ class LiveMemory(TorchDispatchMode):
         self.add(tree_leaves(result))
         workspace = self._workspaces.get(func._schema.name)
         extra = Moment(0, 0) if workspace is None else self._moment(workspace(*args))
-        if not _adds_up_gradients(func, args):
-            self._note(extra)
+        self._note(extra)
         return result
 
     def _note(self, extra: Moment) -> None:
@@ -106,16 +102,3 @@ class LiveMemory(TorchDispatchMode):
     def _remove(self, key: int, size: Moment) -> None:
         self._counted.discard(key)
         self.live = self.live.minus(size)
-
-
-def _adds_up_gradients(func: Any, args: Sequence[Any]) -> bool:
-    """Tell whether autograd adds two gradients of a tensor: outside of a mode it does so in place.
-
-    The old one is free right after, unless something else still needs it.
-    """
-    return (
-        func is torch.ops.aten.add.Tensor
-        and not torch.is_grad_enabled()
-        and all(isinstance(x, Tensor) for x in args)
-        and args[0].shape == args[1].shape
-    )
