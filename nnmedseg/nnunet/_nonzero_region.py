@@ -13,7 +13,7 @@ from scipy import ndimage
 
 OUTSIDE = -1
 """nnU-Net's label of voxels around the object."""
-WORTH_COMPILING = 2**20
+WORTH_COMPILING = 2**22
 """Voxels from which on SciPy's search takes longer than loading a faster one."""
 
 

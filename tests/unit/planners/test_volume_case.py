@@ -17,6 +17,7 @@ from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPre
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnmedseg.errors import DataError
+from nnmedseg.nnunet import _nonzero_region
 from nnmedseg.nnunet.volume_preprocessor import FastPreprocessor
 from nnmedseg.planners._volume_case import write_volume_case
 
@@ -180,7 +181,11 @@ def test_long_axis_with_zeros() -> None:
     assert_equal_arrays(data, labelled((3, 4, 700)), plan)
 
 
-def test_region_around_object_and_holes_in_it() -> None:
+@pytest.mark.parametrize("worth_compiling", [0, 2**22])
+def test_region_around_object_and_holes_in_it(
+    worth_compiling: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_nonzero_region, "WORTH_COMPILING", worth_compiling)
     data = volume((16, 18, 20))
     data[:, :3], data[:, :, 15:], data[..., :2] = 0, 0, 0
     data[:, 6:9, 5:8, 6:9] = 0  # a hole
@@ -190,14 +195,18 @@ def test_region_around_object_and_holes_in_it() -> None:
         assert_equal_arrays(data, labelled((16, 18, 20)), plans(spacing=spacing))
 
 
-def test_region_around_large_object() -> None:
-    shape = (80, 140, 150)
-    z, y, x = np.ogrid[-1:1:80j, -1:1:140j, -1:1:150j]
+@pytest.mark.parametrize("worth_compiling", [0, 2**22])
+def test_wide_region_around_round_object(
+    worth_compiling: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_nonzero_region, "WORTH_COMPILING", worth_compiling)
+    shape = (30, 60, 62)
+    z, y, x = np.ogrid[-1:1:30j, -1:1:60j, -1:1:62j]
     distance = z * z + y * y + x * x
     data = volume(shape, 1)
     data[0][distance > 0.9] = 0
     data[0][distance < 0.3] = 0  # inside
-    data[0, 38:42, 68:72, 75:] = 0  # a channel to the inside
+    data[0, 14:16, 29:31, 31:] = 0  # a channel to the inside
     assert_equal_arrays(data, labelled(shape), plans())
 
 
