@@ -31,6 +31,16 @@ LIMIT_COLUMNS = (
     "at most",
     "reached",
 )
+RATIO_COLUMNS = (
+    "quantity",
+    "form",
+    "ours",
+    "peer",
+    "unit",
+    "ratio",
+    "required",
+    "reached",
+)
 
 
 @dataclass(frozen=True)
@@ -96,6 +106,24 @@ class Report:
         """A row of `LIMIT_COLUMNS`."""
         reached = self._judge(f"{title}, {form}", at_most, lambda x: value <= x)
         self.row([title, form, f"{value:.3g}", unit, f"{at_most:g}", reached])
+
+    def ratio(
+        self, title: str, form: str, values: tuple[float, float], unit: str, required: float | None
+    ) -> None:
+        """A row of `RATIO_COLUMNS`: ours and the peer's, of which the larger is divided.
+
+        Args:
+            title: What is measured.
+            form: On what.
+            values: Of ours and of the peer.
+            unit: Of both; of a rate (``.../s``) more is better, of all others less.
+            required: How many times better ours has to be.
+        """
+        ours, peer = values
+        ratio = ours / peer if unit.endswith("/s") else peer / ours
+        reached = self._judge(f"{title}, {form}", required, lambda x: ratio >= x)
+        cells = [f"{ours:.3g}", f"{peer:.3g}", unit, f"{ratio:.1f}x", _factor(required), reached]
+        self.row([title, form, *cells])
 
     def summary(self) -> None:
         """Say how many required figures were reached, and which were not."""

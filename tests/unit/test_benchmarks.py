@@ -221,3 +221,42 @@ def test_a_measurement_that_fails_is_told_in_its_row(script):
     assert deviations.compare("table", 2**20, failure) == ["OutOfMemoryError: too little", "-"]
     assert deviations.largest["table"] == float("inf")
     assert deviations.compare("table", 3 * 2**20, 2 * 2**20) == ["2.0", "1.500"]
+
+
+def test_ratios_of_rates_and_of_amounts_say_how_many_times_better_ours_is(script, capsys):
+    report_module = script("report")
+    report = report_module.Report("Title", None)
+    report.table(report_module.RATIO_COLUMNS)
+    report.ratio("rate", "ours", (30.0, 10.0), "cases/s", 2)
+    report.ratio("amount", "ours", (30.0, 10.0), "MiB", 2)
+    output = capsys.readouterr().out
+    assert cells(output, "rate")[-3:] == ["3.0x", "2x", "yes"]
+    assert cells(output, "amount")[-3:] == ["0.3x", "2x", "NO"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory of processes is read from /proc")
+def test_memory_of_a_command_is_that_of_all_its_processes(script):
+    child = "import time; held = bytearray(60 * 2**20); time.sleep(0.5)"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    usage = script("process_tree").measure([sys.executable, "-c", parent], os.environ)
+    assert 60 * 2**20 < usage.peak < 200 * 2**20
+    assert usage.seconds > 0.5
+
+
+def test_a_command_that_fails_is_not_measured(script):
+    with pytest.raises(subprocess.CalledProcessError):
+        script("process_tree").measure([sys.executable, "-c", "raise SystemExit(3)"], os.environ)
+
+
+@pytest.mark.slow
+def test_preprocessing_prints_ratios_beside_nnunets_commands(tmp_path):
+    table = tmp_path / "table.md"
+    data = Path(__file__).parents[1] / "data"
+    options = ["--data", str(data), "--turns", "1", "--workers", "1", "--output", str(table)]
+    output = run("preprocessing.py", *options)
+    for title in ("fingerprint and preprocessing", "preprocessed files"):
+        ours, peer = (float(figure) for figure in cells(output, title)[2:4])
+        assert min(ours, peer) > 0
+    assert output.count("| read a patch and its mask") == 3
+    assert "Labels are equal" in output
+    assert output in table.read_text()
