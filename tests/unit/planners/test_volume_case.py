@@ -195,8 +195,9 @@ def test_region_around_object_and_holes_in_it(
         assert_equal_arrays(data, labelled((16, 18, 20)), plans(spacing=spacing))
 
 
-def test_volume_of_zeros() -> None:
+def test_volume_of_zeros_and_no_foreground() -> None:
     assert_equal_arrays(np.zeros((2, 6, 7, 8)), labelled((6, 7, 8)), plans())
+    assert_equal_arrays(volume(), np.zeros((1, 14, 17, 19)), plans(spacing=[0.5, 1.0, 1.0]))
 
 
 def test_labels_above_127_and_of_one_voxel() -> None:
@@ -205,10 +206,6 @@ def test_labels_above_127_and_of_one_voxel() -> None:
     labels[0, 3, 3, 3] = 1000
     description = dataset_json({"background": 0, "a": 1, "b": 200, "c": 1000, "absent": 1001})
     assert_equal_arrays(volume(), labels, plans(spacing=[0.7, 0.8, 0.9]), description=description)
-
-
-def test_no_foreground() -> None:
-    assert_equal_arrays(volume(), np.zeros((1, 14, 17, 19)), plans(spacing=[0.5, 1.0, 1.0]))
 
 
 def test_ignore_label() -> None:
