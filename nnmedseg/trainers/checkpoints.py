@@ -152,15 +152,31 @@ def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:
                 if isinstance(cause, OSError):
                     raise _not_written(path, cause) from error
             raise
-        if path.name == LATEST and path.is_file():
-            # Between this and the next renaming there is a previous one only, which is enough.
-            _flush(temporary)
-            path.replace(path.with_name(PREVIOUS))
+        if path.name == LATEST:
+            _keep_previous(path, temporary)
 
 
-def _flush(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
+def link_as_latest(source: Path) -> None:
+    """Make a checkpoint that has just been written the latest one too, without writing it again.
+
+    Raises:
+        OSError: There is no such file, or the file system knows no second name for a file.
+    """
+    latest = source.with_name(LATEST)
+    with atomic_path(latest) as temporary:
+        temporary.hardlink_to(source)
+        _keep_previous(latest, temporary)
+
+
+def _keep_previous(latest: Path, successor: Path) -> None:
+    """Rename the latest checkpoint to the previous one, once its successor is on the disk.
+
+    Until that is renamed too there is a previous one only, which is enough to go on from.
+    """
+    if latest.is_file():
+        with successor.open("rb+") as file:
+            os.fsync(file.fileno())
+        latest.replace(latest.with_name(PREVIOUS))
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

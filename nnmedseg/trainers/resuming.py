@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,8 +15,10 @@ from torch._dynamo import OptimizedModule
 
 from nnmedseg.errors import WeightsError
 from nnmedseg.trainers.checkpoints import (
+    BEST,
     LATEST,
     PREVIOUS,
+    link_as_latest,
     only_plain_values,
     plain,
     read_checkpoint,
@@ -41,16 +44,26 @@ class ResumableTrainer(nnUNetTrainer):
     def on_epoch_end(self) -> None:
         """End the epoch with the latest checkpoint last, so that it knows of the best one."""
         every, self.save_every = self.save_every, self.num_epochs + 1
+        best_before = self._best_ema
         try:
             super().on_epoch_end()
         finally:
             self.save_every = every
         if self.current_epoch % every == 0 and self.current_epoch < self.num_epochs:
-            self.current_epoch -= 1  # nnU-Net saves before it counts
-            try:
-                self.save_checkpoint(str(Path(self.output_folder) / LATEST))
-            finally:
-                self.current_epoch += 1
+            self._save_latest(is_best=self._best_ema is not best_before)
+
+    def _save_latest(self, *, is_best: bool) -> None:
+        """Save the state after an epoch; that of the best epoch is in a file already."""
+        folder = Path(self.output_folder)
+        if is_best and self.local_rank == 0 and not self.disable_checkpointing:
+            with contextlib.suppress(OSError):
+                link_as_latest(folder / BEST)
+                return
+        self.current_epoch -= 1  # nnU-Net saves before it counts
+        try:
+            self.save_checkpoint(str(folder / LATEST))
+        finally:
+            self.current_epoch += 1
 
     def on_train_end(self) -> None:
         """Write the final checkpoint and delete those it replaces."""

@@ -13,9 +13,11 @@ import torch
 
 from nnmedseg.errors import UserError, WeightsError
 from nnmedseg.trainers.checkpoints import (
+    BEST,
     FINAL,
     LATEST,
     PREVIOUS,
+    link_as_latest,
     newest_readable,
     plain,
     read_checkpoint,
@@ -58,6 +60,20 @@ def test_the_latest_and_the_previous_one_are_kept(fold):
     assert len(list(fold.iterdir())) == 2
 
 
+def test_the_best_checkpoint_becomes_the_latest_without_a_copy(fold):
+    write_checkpoint(content(3), fold / BEST)
+    link_as_latest(fold / BEST)
+    assert (fold / LATEST).samefile(fold / BEST)
+    assert read_checkpoint(fold / PREVIOUS)["current_epoch"] == 2
+
+
+def test_a_new_best_checkpoint_leaves_the_latest_one_as_it_was(fold):
+    write_checkpoint(content(3), fold / BEST)
+    link_as_latest(fold / BEST)
+    write_checkpoint(content(4), fold / BEST)
+    assert epoch_of(fold) == (LATEST, 3)
+
+
 def test_a_final_checkpoint_moves_no_other(fold):
     write_checkpoint(content(3), fold / FINAL)
     assert epoch_of(fold) == (FINAL, 3)
@@ -69,7 +85,7 @@ def test_a_fold_without_checkpoints_has_none_to_resume_from(tmp_path):
 
 
 def test_the_best_checkpoint_is_none_to_resume_from(tmp_path):
-    write_checkpoint(content(1), tmp_path / "checkpoint_best.pth")
+    write_checkpoint(content(1), tmp_path / BEST)
     assert newest_readable(tmp_path) is None
 
 
