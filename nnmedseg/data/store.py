@@ -66,15 +66,14 @@ def write_case(
     small = labels.min() >= -128 and labels.max() <= 127
     labels = np.ascontiguousarray(labels, np.int8 if small else "<i2")
     as_bytes = np.moveaxis(labels.view(np.uint8).reshape(*labels.shape, -1), -1, 0)
-    planes = np.concatenate([colours, as_bytes])
-    tiles = _encoded(planes, len(colours))
+    tiles = _encoded(colours, as_bytes)
     positions = b"".join(flat.astype("<i4").tobytes() for flat in locations.values())
     parts = [positions, *tiles]
     table = np.array([(len(part), _tiles.checksum(part)) for part in parts], "<u4").tobytes()
     description = json.dumps(
         {
             "version": VERSION,
-            "shape": planes.shape,
+            "shape": [len(colours) + len(as_bytes), *labels.shape],
             "tile": _tiles.TILE,
             "scale": normalisation.scale.tolist(),
             "offset": normalisation.offset.tolist(),
@@ -87,11 +86,13 @@ def write_case(
         file.writelines([start, description, table, *parts])
 
 
-def _encoded(planes: npt.NDArray[np.uint8], channels: int) -> Iterator[bytes]:
-    height, width = planes.shape[1:]
+def _encoded(colours: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> Iterator[bytes]:
+    height, width = colours.shape[1:]
     for strip in _tiles.strips_of((height, width), (slice(0, height), slice(0, width))):
         for tile in strip.tiles:
-            yield _tiles.encode(planes[:, tile.target[0], tile.target[1]], channels)
+            rows, columns = tile.target
+            planes = np.concatenate([colours[:, rows, columns], labels[:, rows, columns]])
+            yield _tiles.encode(planes, len(colours))
 
 
 class StoredCase:

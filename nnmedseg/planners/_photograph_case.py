@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,23 +96,26 @@ def write_photograph_case(
 
 def _read(case: Mapping[str, Any], dataset_json: Mapping[str, Any]) -> tuple[_Colours, _Labels]:
     """Return colours ``(C, H, W)`` and labels ``(H, W)``."""
-    image, first = read_photograph(case["images"]), case["images"][0]
+    colours = _read_colours(case["images"], len(dataset_json["channel_names"]))
     labels = read_photograph([case["label"]])
-    channels = len(dataset_json["channel_names"])
-    if image.shape[2] != channels:
+    if colours.shape[1:] != labels.shape[:2] or labels.shape[2] != 1:
         raise DataError(
-            f"the image has {image.shape[2]} channels, dataset.json names {channels}",
-            where=first,
-            mend="convert the data set again, or remove the case",
-        )
-    if image.shape[:2] != labels.shape[:2] or labels.shape[2] != 1:
-        raise DataError(
-            f"a mask of {labels.shape} does not fit an image of {image.shape[:2]}",
+            f"a mask of {labels.shape} does not fit an image of {colours.shape[1:]}",
             where=case["label"],
             mend="convert the data set again, or remove the case",
         )
-    colours = np.ascontiguousarray(np.moveaxis(_as_bytes(image, first), -1, 0))
     return colours, labels[..., 0].astype(np.int16)
+
+
+def _read_colours(files: Sequence[str | Path], channels: int) -> _Colours:
+    image = read_photograph(files)
+    if image.shape[2] != channels:
+        raise DataError(
+            f"the image has {image.shape[2]} channels, dataset.json names {channels}",
+            where=files[0],
+            mend="convert the data set again, or remove the case",
+        )
+    return np.ascontiguousarray(np.moveaxis(_as_bytes(image, files[0]), -1, 0))
 
 
 def _as_bytes(image: npt.NDArray[Any], path: str | Path) -> _Colours:
