@@ -243,12 +243,12 @@ def run_ours(bench: Bench, kind: Kind) -> Usage:
 
 def _ours_here(root: Path, workers: int, datasets: list[str]) -> None:
     """Extract the fingerprint and preprocess, as `nnmedseg_plan_and_preprocess` does."""
-    from nnmedseg.planners.fingerprint import FastFingerprintExtractor  # noqa: PLC0415
+    from nnmedseg.planners.fingerprint import extract_fingerprint  # noqa: PLC0415
     from nnmedseg.planners.preprocessing import preprocess  # noqa: PLC0415
 
     folders = Folders(root / "raw", root / "ours", root / "results")
     for dataset in datasets:
-        FastFingerprintExtractor(dataset, workers).run()
+        extract_fingerprint(dataset, workers, folders=folders)
         preprocess(dataset, PLANS, CONFIGURATION, folders=folders, num_workers=workers)
 
 

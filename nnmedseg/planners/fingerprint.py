@@ -12,12 +12,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import (
-    DatasetFingerprintExtractor,
-)
 from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
-from nnunetv2.paths import nnUNet_preprocessed
 
 from nnmedseg.allocation import reuse_freed_memory
 from nnmedseg.cores import one_thread_each
@@ -26,8 +22,9 @@ from nnmedseg.data.integrity import content_hash
 from nnmedseg.errors import DataError
 from nnmedseg.files import read_json, write_json
 from nnmedseg.nnunet import captured_output
-from nnmedseg.nnunet.listing import LinearListing
+from nnmedseg.nnunet.listing import list_training_cases
 from nnmedseg.nnunet.photographs import SPACING
+from nnmedseg.paths import Folders
 from nnmedseg.planners.case_fingerprint import CaseFingerprint, measure_photograph, measure_volume
 from nnmedseg.planners.facts import FACTS_KEY
 from nnmedseg.progress import track
@@ -42,61 +39,74 @@ T = TypeVar("T")
 Result = TypeVar("Result")
 
 
-class FastFingerprintExtractor(LinearListing, DatasetFingerprintExtractor):
-    """Writes the file of nnU-Net's extractor, and reuses it while the raw data are the same."""
+def extract_fingerprint(
+    dataset_name: str, num_workers: int, *, folders: Folders, overwrite: bool = False
+) -> dict[str, Any]:
+    """Write nnU-Net's fingerprint of a data set with what else the planning needs.
 
-    def run(self, overwrite_existing: bool = False) -> dict[str, Any]:
-        """Return the fingerprint, extracted anew if the raw data have changed since the last time.
+    The present one is taken while the raw data are the same. nnU-Net's class for this is not
+    used: importing it imports PyTorch, which takes more memory than all the work.
 
-        Raises:
-            DataError: An image or its label cannot be read, or they do not fit each other.
-        """
-        target = Path(nnUNet_preprocessed.require()) / self.dataset_name / FINGERPRINT_FILE
-        source = {"version": VERSION, "content": content_hash(self.input_folder)}
-        if target.is_file() and not overwrite_existing:
-            present = read_json(target)
-            if source.items() <= present.get(FACTS_KEY, {}).items():
-                logger.info("The fingerprint is up to date: %s", target)
-                return present
-        fingerprint = self._extract()
-        fingerprint[FACTS_KEY] = {**source, **fingerprint[FACTS_KEY]}
-        write_json(fingerprint, target)
-        return fingerprint
+    Args:
+        dataset_name: ``DatasetNNN_Name``.
+        num_workers: Cases that are worked on at once.
+        folders: Where raw and preprocessed data are.
+        overwrite: Extract it anew in any case.
 
-    def _extract(self) -> dict[str, Any]:
-        if not self.dataset:
-            raise DataError(
-                "there are no training images",
-                where=self.input_folder,
-                mend="convert the data set again",
-            )
-        channels = self.dataset_json.get("channel_names") or self.dataset_json["modality"]
-        merged = _Merged(len(channels), self._names_of_labels())
-        number = len(self.dataset)
-        reuse_freed_memory()
-        with one_thread_each(), ThreadPoolExecutor(self.num_processes) as pool:
-            cases = _in_order(pool, self._measure(), self.dataset.values(), self.num_processes)
-            for name, case in zip(
-                self.dataset, track(cases, "Fingerprinting", number), strict=True
-            ):
-                merged.add(name, case)
-        return merged.fingerprint()
+    Returns:
+        The content of ``dataset_fingerprint.json``.
 
-    def _measure(self) -> Callable[[dict[str, Any]], CaseFingerprint]:
-        first = next(iter(self.dataset.values()))
-        with captured_output(logger):
-            reader = determine_reader_writer_from_dataset_json(
-                self.dataset_json, first["images"][0], verbose=False
-            )
-        ignored = self.dataset_json["labels"].get("ignore")
-        if reader is NaturalImage2DIO:
-            return partial(measure_photograph, ignored=ignored)
-        return lambda case: measure_volume(reader(), case, ignored)
+    Raises:
+        DataError: An image or its label cannot be read, or they do not fit each other.
+    """
+    raw, target = folders.raw / dataset_name, folders.preprocessed / dataset_name
+    source = {"version": VERSION, "content": content_hash(raw)}
+    if (target / FINGERPRINT_FILE).is_file() and not overwrite:
+        present = read_json(target / FINGERPRINT_FILE)
+        if source.items() <= present.get(FACTS_KEY, {}).items():
+            logger.info("The fingerprint is up to date: %s", target / FINGERPRINT_FILE)
+            return present
+    fingerprint = _extract(raw, num_workers)
+    fingerprint[FACTS_KEY] = {**source, **fingerprint[FACTS_KEY]}
+    write_json(fingerprint, target / FINGERPRINT_FILE)
+    return fingerprint
 
-    def _names_of_labels(self) -> dict[int, str]:
-        """Return the names of labels; regions of several labels have none that fits one of them."""
-        labels = self.dataset_json["labels"]
-        return {label: name for name, label in labels.items() if isinstance(label, int)}
+
+def _extract(raw: Path, num_workers: int) -> dict[str, Any]:
+    dataset_json = read_json(raw / "dataset.json")
+    cases = list_training_cases(raw, dataset_json)
+    if not cases:
+        raise DataError(
+            "there are no training images", where=raw, mend="convert the data set again"
+        )
+    channels = dataset_json.get("channel_names") or dataset_json["modality"]
+    merged = _Merged(len(channels), _names_of_labels(dataset_json))
+    measure = _measurement(dataset_json, next(iter(cases.values())))
+    reuse_freed_memory()
+    with one_thread_each(), ThreadPoolExecutor(num_workers) as pool:
+        measured = _in_order(pool, measure, cases.values(), num_workers)
+        for name, case in zip(cases, track(measured, "Fingerprinting", len(cases)), strict=True):
+            merged.add(name, case)
+    return merged.fingerprint()
+
+
+def _measurement(
+    dataset_json: dict[str, Any], first: dict[str, Any]
+) -> Callable[[dict[str, Any]], CaseFingerprint]:
+    with captured_output(logger):
+        reader = determine_reader_writer_from_dataset_json(
+            dataset_json, first["images"][0], verbose=False
+        )
+    ignored = dataset_json["labels"].get("ignore")
+    if reader is NaturalImage2DIO:
+        return partial(measure_photograph, ignored=ignored)
+    return lambda case: measure_volume(reader(), case, ignored)
+
+
+def _names_of_labels(dataset_json: dict[str, Any]) -> dict[int, str]:
+    """Return the names of labels; regions of several labels have none that fits one of them."""
+    labels = dataset_json["labels"]
+    return {label: name for name, label in labels.items() if isinstance(label, int)}
 
 
 class _Merged:

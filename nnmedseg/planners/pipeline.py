@@ -11,7 +11,7 @@ from nnmedseg.files import read_json
 from nnmedseg.nnunet import captured_output
 from nnmedseg.paths import Folders
 from nnmedseg.planners.architecture import Architecture
-from nnmedseg.planners.fingerprint import FastFingerprintExtractor
+from nnmedseg.planners.fingerprint import extract_fingerprint
 from nnmedseg.planners.integrity import require_integrity
 from nnmedseg.planners.planner import MedSegPlanner
 from nnmedseg.planners.preprocessing import preprocess
@@ -56,7 +56,7 @@ def plan(
     if verify:
         require_integrity(folders, dataset_name, num_workers)
     _check_split(folders, dataset_name)
-    FastFingerprintExtractor(dataset_name, num_workers).run()
+    extract_fingerprint(dataset_name, num_workers, folders=folders)
     for architecture in architectures:
         planner = MedSegPlanner(dataset_name, architecture, gpu_memory, working_size)
         with captured_output(logger):

@@ -9,7 +9,7 @@ import pytest
 import nnmedseg
 from nnmedseg.errors import DataError, NotFoundError, UserError
 from nnmedseg.files import read_json, write_json
-from nnmedseg.planners.fingerprint import FastFingerprintExtractor
+from nnmedseg.planners.fingerprint import extract_fingerprint
 
 from .conftest import WORKING_SIZE
 
@@ -97,7 +97,7 @@ def test_the_median_image_has_the_working_size(planned):
 
 def test_every_training_case_is_preprocessed(planned):
     cases = {path.stem.removesuffix("_0000") for path in (planned.dataset / "imagesTr").iterdir()}
-    assert {path.stem for path in arrays(planned).glob("*.pkl")} == cases
+    assert {path.stem for path in arrays(planned).glob("*.uint8")} == cases
 
 
 def test_the_masks_are_kept_for_validation(planned):
@@ -110,7 +110,7 @@ def test_the_fingerprint_agrees_with_nnunets(fresh):
         DatasetFingerprintExtractor,
     )
 
-    ours = FastFingerprintExtractor("Dataset002_ISIC2018", 2).run()
+    ours = extract_fingerprint("Dataset002_ISIC2018", 2, folders=fresh.folders)
     stock_extractor = DatasetFingerprintExtractor("Dataset002_ISIC2018", 2)
     stock_extractor.num_foreground_voxels_for_intensitystats = 1e6
     stock = json.loads(json.dumps(stock_extractor.run(overwrite_existing=True)))
@@ -130,8 +130,8 @@ def test_planning_again_writes_no_array_again(fresh):
 def test_an_interrupted_preprocessing_is_completed(fresh):
     folder = arrays(fresh)
     whole = times(folder)
-    next(folder.glob("*.pkl")).unlink()
-    (folder / ".writing-half.b2nd").write_bytes(b"half")
+    next(folder.glob("*.uint8")).unlink()
+    (folder / ".writing-half.uint8").write_bytes(b"half")
     nnmedseg.plan_and_preprocess(2, working_size=WORKING_SIZE, folders=fresh.folders)
     assert set(times(folder)) == set(whole)
 
@@ -207,20 +207,26 @@ def test_the_raw_data_are_verified_again_only_when_they_have_changed(fresh, capl
 
 def test_preprocessed_arrays_equal_nnunets(fresh):
     from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
-    from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+    from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+    nnmedseg.plan_and_preprocess(
+        2, trainers=["RoSPERTrainer"], configurations=["2d_native"], folders=fresh.folders
+    )
     plans = PlansManager(str(fresh.preprocessed / "RoSPERPlans.json"))
-    case = next(arrays(fresh).glob("*.pkl")).stem
+    native = plans.get_configuration("2d_native")
+    folder = str(fresh.preprocessed / native.data_identifier)
+    dataset_class = infer_dataset_class(folder)
+    case = min(dataset_class.get_identifiers(folder))
     expected, expected_mask, _ = DefaultPreprocessor(verbose=False).run_case(
         [str(fresh.dataset / "imagesTr" / f"{case}_0000.png")],
         str(fresh.dataset / "labelsTr" / f"{case}.png"),
         plans,
-        plans.get_configuration("2d"),
+        native,
         read_json(fresh.dataset / "dataset.json"),
     )
-    image, mask, _, _ = nnUNetDatasetBlosc2(str(arrays(fresh)), [case]).load_case(case)
-    assert np.array_equal(image[:], expected.astype(np.float32))
+    image, mask, _, _ = dataset_class(folder, [case]).load_case(case)
+    assert np.allclose(image[:], expected, rtol=0, atol=1e-5)
     assert np.array_equal(mask[:], expected_mask)
 
 

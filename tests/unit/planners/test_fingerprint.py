@@ -1,6 +1,7 @@
 """The fingerprint, against nnU-Net's on the same files."""
 
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,9 +18,10 @@ from PIL import Image
 
 from nnmedseg.errors import DataError
 from nnmedseg.nnunet.listing import list_training_cases
+from nnmedseg.paths import Folders
 from nnmedseg.planners.case_fingerprint import nonzero_box
 from nnmedseg.planners.facts import DatasetFacts
-from nnmedseg.planners.fingerprint import FINGERPRINT_FILE, FastFingerprintExtractor, _in_order
+from nnmedseg.planners.fingerprint import FINGERPRINT_FILE, _in_order, extract_fingerprint
 
 NAME = "Dataset007_Measured"
 SAMPLES = Path(__file__).parents[3] / ".." / "shared" / "data"
@@ -73,8 +75,10 @@ def new_data_set(folders, **options):
     return RawDataSet(folders / "raw" / NAME, **options)
 
 
-def extract(workers=2):
-    return FastFingerprintExtractor(NAME, workers).run()
+def extract(workers=2, **changes):
+    kinds = ("raw", "preprocessed", "results")
+    folders = Folders(*(Path(os.environ[f"nnUNet_{kind}"]) for kind in kinds))
+    return extract_fingerprint(NAME, workers, folders=folders, **changes)
 
 
 def facts():
@@ -329,8 +333,7 @@ def test_nnunets_own_file_is_replaced(folders):
 
 def test_the_result_does_not_depend_on_the_number_of_threads(folders):
     photographs(folders)
-    one = FastFingerprintExtractor(NAME, 1).run()
-    assert FastFingerprintExtractor(NAME, 4).run(overwrite_existing=True) == one
+    assert extract(workers=4, overwrite=True) == extract(workers=1)
 
 
 def test_few_cases_are_under_way_at_a_time():
