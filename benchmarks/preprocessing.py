@@ -36,7 +36,6 @@ from process_tree import Usage, measure
 from report import RATIO_COLUMNS, Report
 
 from nnmedseg.cores import cpu_count
-from nnmedseg.paths import Folders
 
 PLANS = "BenchmarkPlans"
 CONFIGURATION = "benchmark"
@@ -237,19 +236,9 @@ def run_ours(bench: Bench, kind: Kind) -> Usage:
                 shutil.rmtree(path)
             elif path.name != f"{PLANS}.json":
                 path.unlink()
-    command = [sys.executable, __file__, "--ours", str(bench.root), str(bench.workers)]
-    return measure([*command, *kind.datasets], bench.environment(ours=True))
-
-
-def _ours_here(root: Path, workers: int, datasets: list[str]) -> None:
-    """Extract the fingerprint and preprocess, as `nnmedseg_plan_and_preprocess` does."""
-    from nnmedseg.planners.fingerprint import extract_fingerprint  # noqa: PLC0415
-    from nnmedseg.planners.preprocessing import preprocess  # noqa: PLC0415
-
-    folders = Folders(root / "raw", root / "ours", root / "results")
-    for dataset in datasets:
-        extract_fingerprint(dataset, workers, folders=folders)
-        preprocess(dataset, PLANS, CONFIGURATION, folders=folders, num_workers=workers)
+    script = Path(__file__).with_name("preprocessing_pass.py")
+    command = [sys.executable, str(script), str(bench.root), str(bench.workers), PLANS]
+    return measure([*command, CONFIGURATION, *kind.datasets], bench.environment(ours=True))
 
 
 def largest_difference(bench: Bench, kind: Kind) -> float:
@@ -371,12 +360,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=cpu_count())
     parser.add_argument("--only", choices=[kind.name for kind in KINDS])
     parser.add_argument("--output", type=Path, help="Markdown file to keep the tables in")
-    parser.add_argument("--ours", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.ours:
-        root, workers, *datasets = options.ours
-        _ours_here(Path(root), int(workers), datasets)
-        return
     report = Report("Fingerprint and preprocessing beside nnU-Net", options.output)
     report.text(f"{options.workers} thread(s) or process(es); medians of {options.turns} turn(s).")
     report.table(RATIO_COLUMNS)

@@ -49,14 +49,14 @@ class LoadedCase:
     geometry: SimpleITK.Image | None
 
 
-def find_cases(source: str | Path, channels: int, *, natural: bool) -> list[InputCase]:
+def find_cases(source: str | Path, channels: int, *, pictures: bool) -> list[InputCase]:
     """Find the images in a folder (or take one image) and group them into cases.
 
     Args:
         source: Folder or file. Channel numbers (``_0000``) at the end of names are optional for
             models that take one file a case.
         channels: Channels of the model.
-        natural: Whether the model takes photographs, which hold all channels in one file.
+        pictures: Whether the model takes pictures, which hold all channels in one file.
 
     Raises:
         UserError: There is no image, two have the same name, or channels are missing.
@@ -77,7 +77,7 @@ def find_cases(source: str | Path, channels: int, *, natural: bool) -> list[Inpu
     groups: dict[str, list[Path]] = defaultdict(list)
     for path in images:
         groups[CHANNEL_SUFFIX.sub("", _stem(path))].append(path)
-    expected = 1 if natural else channels
+    expected = 1 if pictures else channels
     wrong = [name for name, paths in groups.items() if len(paths) != expected]
     if wrong:
         raise UserError(

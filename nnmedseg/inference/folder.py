@@ -59,7 +59,7 @@ def predict_folder(
     Raises:
         UserError: The folder holds no images, or not one of them could be predicted.
     """
-    cases = find_cases(images, predictor.channels, natural=predictor.is_natural)
+    cases = find_cases(images, predictor.channels, pictures=predictor.takes_pictures)
     target = Path(output)
     target.mkdir(parents=True, exist_ok=True)
     manifest = Manifest.load(target, _identity(predictor))

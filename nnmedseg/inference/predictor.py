@@ -32,6 +32,7 @@ from nnmedseg.trainers.settings import RUN_FILE
 logger = logging.getLogger(__name__)
 
 NATURAL_READER = "NaturalImage2DIO"
+LARGEST_OF_8_BITS = 255
 
 register()
 
@@ -133,6 +134,16 @@ class MedSegPredictor(nnUNetPredictor):
         return self.plans_manager.image_reader_writer_class.__name__ == NATURAL_READER
 
     @property
+    def takes_pictures(self) -> bool:
+        """Whether a case is one grey or colour picture of 8 bits, which any format can hold.
+
+        Other photographs (16 bits, five channels) are read as nnU-Net has read them in training.
+        """
+        statistics = self.plans_manager.foreground_intensity_properties_per_channel.values()
+        eight_bit = all(channel["max"] <= LARGEST_OF_8_BITS for channel in statistics)
+        return self.is_natural and self.channels in (1, 3) and eight_bit
+
+    @property
     def channels(self) -> int:
         """Channels of the images that the model takes."""
         return len(self.dataset_json["channel_names"])
@@ -143,7 +154,7 @@ class MedSegPredictor(nnUNetPredictor):
         Raises:
             DataError: A file cannot be read.
         """
-        if self.is_natural:
+        if self.takes_pictures:
             return load_natural(case, self.channels)
         return load_with_reader(case, self.plans_manager.image_reader_writer_class())
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import SimpleITK
+import tifffile
 
 import nnmedseg
 from nnmedseg.errors import UserError
@@ -110,3 +112,26 @@ def test_memory_that_no_patch_fits_is_said(tmp_path):
     )
     with pytest.raises(UserError, match="--gpu-memory"):
         plan(data_set, gpu_memory=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("channels", "scale"), [(5, 1), (1, 200)], ids=["five channels", "16 bits"]
+)
+def test_other_photographs_are_predicted_as_they_were_trained_on(tmp_path, channels, scale):
+    images = [
+        colours(32, 32, channels, seed).astype(np.uint16 if scale > 1 else np.uint8) * scale
+        for seed in range(5)
+    ]
+    data_set = make(tmp_path / "own", images, [block(32, 32)] * 5, ending=".tif")
+    plan(data_set)
+    fold = nnmedseg.train(
+        NUMBER, "2d", "all", trainer="RoSPERTrainer", recipe={"epochs": 1, "iterations": 1},
+        device="cpu", folders=data_set.folders,
+    )  # fmt: skip
+    raw = data_set.folders.raw / data_set.preprocessed.name / "imagesTr"
+    nnmedseg.predict(raw, tmp_path / "masks", fold.parent, device="cpu")
+    for name in ("case_00", "case_04"):
+        ours = SimpleITK.ReadImage(str(tmp_path / "masks" / f"{name}.nii.gz"))
+        trained = tifffile.imread(fold / "validation" / f"{name}.tif")
+        assert np.array_equal(SimpleITK.GetArrayFromImage(ours)[0], trained)

@@ -116,7 +116,7 @@ def test_mirrored_copies_are_averaged_unless_told_otherwise(trained, images):
     logits = []
     for mirroring in (True, False):
         predictor = MedSegPredictor.from_folder(trained.model, [0], mirroring=mirroring)
-        case = find_cases(images, 3, natural=True)[0]
+        case = find_cases(images, 3, pictures=True)[0]
         data, _ = predictor.preprocess(predictor.load(case))
         logits.append(predictor.predict_logits_from_preprocessed_data(data))
     assert logits[0].shape == logits[1].shape
@@ -149,7 +149,7 @@ def test_fused_networks_give_the_logits_of_nnunets_predictor(two_folds, images, 
     theirs = nnUNetPredictor(device=torch.device("cpu"), use_mirroring=False, allow_tqdm=False)
     theirs.initialize_from_trained_model_folder(str(two_folds), folds)
     assert (ours.network.network.is_fused, theirs.network.network.is_fused) == (True, False)
-    data, _ = ours.preprocess(ours.load(find_cases(images, 3, natural=True)[0]))
+    data, _ = ours.preprocess(ours.load(find_cases(images, 3, pictures=True)[0]))
     logits, expected = (x.predict_logits_from_preprocessed_data(data) for x in (ours, theirs))
     # nnU-Net adds tiles up in float16.
     tolerance = 2e-3 * expected.abs().max().item()

@@ -16,8 +16,8 @@ def write(path, pixels=RGB):
     return path
 
 
-def names(folder, channels=3, natural=True):
-    return [case.name for case in find_cases(folder, channels, natural=natural)]
+def names(folder, channels=3, pictures=True):
+    return [case.name for case in find_cases(folder, channels, pictures=pictures)]
 
 
 def test_all_formats_are_found(tmp_path):
@@ -54,14 +54,14 @@ def test_two_images_with_one_name_are_refused(tmp_path):
 def test_channels_of_a_volume_are_grouped_in_order(tmp_path):
     for channel in (1, 0):
         (tmp_path / f"case_{channel:04d}.nii.gz").write_bytes(b"")
-    (case,) = find_cases(tmp_path, 2, natural=False)
+    (case,) = find_cases(tmp_path, 2, pictures=False)
     assert [path.name for path in case.files] == ["case_0000.nii.gz", "case_0001.nii.gz"]
 
 
 def test_a_missing_channel_is_named(tmp_path):
     (tmp_path / "case_0000.nii.gz").write_bytes(b"")
     with pytest.raises(UserError, match="2 file"):
-        find_cases(tmp_path, 2, natural=False)
+        find_cases(tmp_path, 2, pictures=False)
 
 
 def test_a_folder_without_images_is_a_user_error(tmp_path):
