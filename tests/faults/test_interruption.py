@@ -71,7 +71,19 @@ def send_to_myself(number):
     time.sleep(5)  # a signal may arrive a little later
 
 
+@pytest.fixture
+def as_in_a_terminal():
+    """Signals at their defaults; whoever runs the tests in the background ignores some."""
+    before = {
+        number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGHUP)
+    }
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
+@pytest.mark.usefixtures("as_in_a_terminal")
 def test_signals_are_raised_as_interruptions(number):
     with pytest.raises(Interrupted) as caught, interruptible():
         send_to_myself(number)
