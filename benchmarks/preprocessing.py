@@ -152,6 +152,7 @@ class Bench:
             "nnUNet_preprocessed": str(self.preprocessed(ours)),
             "nnUNet_results": str(self.root / "results"),
             "nnUNet_def_n_proc": str(self.workers),
+            "nnUNet_n_proc_DA": str(self.workers),  # nnU-Net's planning fails where it is 0
         }
 
     def stored(self, dataset: str, kind: Kind, ours: bool) -> Path:

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import torch
 
 import nnmedseg
 from nnmedseg.errors import NotFoundError, WeightsError
+from nnmedseg.paths import resolve
 from nnmedseg.trainers.checkpoints import read_checkpoint
 
 from ..faults.test_interruption import alive_in_group, wait_until_gone
@@ -124,7 +126,12 @@ def log_of(fold):
 @pytest.fixture(scope="module")
 def uninterrupted(planned, tmp_path_factory):
     """The log of four epochs in one go, without their times."""
-    return log_of(nnmedseg.train(2, "2d", 0, folders=planned.folders, **SETTINGS))
+    root = tmp_path_factory.mktemp("uninterrupted")
+    for kind in ("raw", "preprocessed"):
+        shutil.copytree(getattr(planned.folders, kind), root / kind)
+    log = log_of(nnmedseg.train(2, "2d", 0, folders=resolve(root), **SETTINGS))
+    resolve(planned.root)
+    return log
 
 
 def killed_after_two_epochs(fresh):
