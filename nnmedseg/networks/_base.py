@@ -57,6 +57,16 @@ class SegmentationNetwork(nn.Module):
         self.deep_supervision = deep_supervision
         self.is_fused = False
 
+    def outputs_for_own_loss(self, image: Tensor) -> list[Tensor]:
+        """Return what the paper's own loss compares with the target, in training mode.
+
+        It is what the network returns with ``deep_supervision`` on, auxiliary logits included; a
+        network whose loss lives elsewhere overrides it.
+        """
+        self.deep_supervision = True
+        outputs = self(image)
+        return [outputs] if isinstance(outputs, Tensor) else list(outputs)
+
     def fuse(self: NetworkT) -> NetworkT:
         """Return a copy for inference that is faster and gives the same logits up to rounding.
 

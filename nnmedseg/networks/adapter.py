@@ -33,8 +33,10 @@ class PlannedNetwork(nn.Module):
 
     In evaluation it returns one tensor of logits ``(B, num_classes, H, W)`` of the input's size. In
     training it returns the list of all supervised logits of the classes, finest first, when
-    ``auxiliary_in_training`` is set (our trainers do so). nnU-Net's own trainer instead switches
-    ``decoder.deep_supervision``, which makes it return the list in both modes.
+    ``auxiliary_in_training`` is set (our trainers do so), or with ``own_outputs_in_training`` what
+    the paper's own loss takes, see `SegmentationNetwork.outputs_for_own_loss`. nnU-Net's own
+    trainer instead switches ``decoder.deep_supervision``, which makes it return the list in both
+    modes.
 
     Args:
         input_channels: Channels of the input.
@@ -67,6 +69,7 @@ class PlannedNetwork(nn.Module):
             checkpoint_blocks(self.network)
         self.decoder = _DeepSupervisionSwitch(deep_supervision)
         self.auxiliary_in_training = False
+        self.own_outputs_in_training = False
 
     def fuse(self) -> PlannedNetwork:
         """Return a copy for inference; see `SegmentationNetwork.fuse`."""
@@ -79,6 +82,9 @@ class PlannedNetwork(nn.Module):
         self.network.deep_supervision = wants_all
         height, width = image.shape[2:]
         padded = pad_to_accepted_size(image, self.network.size_divisor, self.network.min_size)
+        if self.training and self.own_outputs_in_training:
+            outputs = self.network.outputs_for_own_loss(padded)
+            return [logits[..., :height, :width].contiguous() for logits in outputs]
         outputs = self.network(padded)
         if wants_all:
             supervised = (

@@ -23,8 +23,13 @@ from nnmedseg.nnunet import captured_output
 from nnmedseg.nnunet.registration import register
 from nnmedseg.trainers.losses import AuxiliaryLoss
 from nnmedseg.trainers.pretrained import PAPER, load_pretrained
-from nnmedseg.trainers.recipes import NNUNET, Recipe
-from nnmedseg.trainers.resuming import ResumableTrainer
+from nnmedseg.trainers.recipes import (
+    NNUNET,
+    NNUNET_LOSS,
+    Recipe,
+    validation_iterations,
+)
+from nnmedseg.trainers.reliable import ReliableTrainer
 from nnmedseg.trainers.validation import validate
 
 logger = logging.getLogger(__name__)
@@ -32,7 +37,7 @@ logger = logging.getLogger(__name__)
 register()
 
 
-class MedSegTrainer(ResumableTrainer):
+class MedSegTrainer(ReliableTrainer):
     """Trains a registered network inside nnU-Net's augmentation, splits and sliding window.
 
     A paper's trainer sets the class attributes. nnU-Net's deep supervision is switched off: the
@@ -83,11 +88,15 @@ class MedSegTrainer(ResumableTrainer):
             enable_deep_supervision,
         )
         if isinstance(network, PlannedNetwork):
+            planned = configuration_manager.configuration.get("nnmedseg", {})
+            loss = planned.get("recipe", {}).get("loss", NNUNET_LOSS)
             network.auxiliary_in_training = True
+            network.own_outputs_in_training = loss != NNUNET_LOSS
         return network
 
     def on_train_start(self) -> None:
         """Prepare the training; what is not resumed starts from pretrained weights."""
+        set_iterations(self, self.recipe)
         if not self.was_initialized:
             self.initialize()
             self.print_to_log_file(load_pretrained(self.network, self.encoder_weights))
@@ -171,6 +180,17 @@ def apply_recipe(trainer: nnUNetTrainer, recipe: Recipe) -> None:
     trainer.initial_lr = recipe.initial_lr
     trainer.weight_decay = recipe.weight_decay
     trainer.num_epochs = recipe.epochs
-    trainer.num_iterations_per_epoch = recipe.iterations
-    trainer.num_val_iterations_per_epoch = recipe.validation_iterations
+    trainer.oversample_foreground_percent = recipe.oversample_foreground
     trainer.save_every = 1  # an interruption costs at most one epoch
+
+
+def set_iterations(trainer: nnUNetTrainer, recipe: Recipe) -> None:
+    """Set how many batches an epoch has; without a number it sees each training image once."""
+    iterations = recipe.iterations
+    if iterations is None:
+        planned = trainer.configuration_manager.configuration
+        whole = planned["nnmedseg"]["images"] / planned["batch_size"]
+        share = len(trainer.do_split()[0]) / trainer.dataset_json["numTraining"]
+        iterations = max(1, round(whole * share))
+    trainer.num_iterations_per_epoch = iterations
+    trainer.num_val_iterations_per_epoch = validation_iterations(iterations)

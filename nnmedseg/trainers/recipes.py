@@ -3,45 +3,78 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from nnmedseg.errors import UserError
 
-OPTIMIZERS = ("sgd", "adamw")
+OPTIMIZERS = ("sgd", "adam", "adamw")
+SCHEDULERS = ("poly", "cosine", "cosine_restarts", "plateau", "constant")
+LOSS_FORMS = ("corrected", "released")
+PRECISIONS = ("mixed", "fp32", "fp16", "bf16")
 TRAINING_TO_VALIDATION_ITERATIONS = 5  # nnU-Net's 250 to 50
+
+NNUNET_LOSS = "nnunet"
+"""nnU-Net's own loss, Dice and cross-entropy, on every supervised output of the classes."""
+
+NNUNET_AUGMENTATION = "nnunet"
+"""nnU-Net's own augmentation."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Optimiser and schedule inside nnU-Net's augmentation, loss and polynomial decay.
+    """Loss, optimiser, schedule and augmentation of one training.
 
     Attributes:
-        optimizer: ``"sgd"`` (Nesterov momentum 0.99, nnU-Net's) or ``"adamw"``.
+        optimizer: ``"sgd"`` (Nesterov momentum 0.99, nnU-Net's), ``"adam"`` or ``"adamw"``.
         initial_lr: Learning rate of the first epoch.
+        encoder_lr: That of a pretrained encoder, or ``None`` for the same.
         weight_decay: Decay of all parameters.
-        epochs: Epochs; the learning rate falls to zero over them.
-        iterations: Batches in an epoch.
+        scheduler: ``"poly"`` (nnU-Net's), ``"cosine"``, ``"cosine_restarts"``, ``"plateau"`` or
+            ``"constant"``; see :mod:`nnmedseg.trainers.schedules`.
+        scheduler_options: The scheduler's own numbers.
+        gradient_clipping: Largest norm of all gradients together, or ``None`` for no clipping.
+        loss: ``"nnunet"`` or the name of a paper's loss, see :mod:`nnmedseg.losses`.
+        loss_form: ``"corrected"``, or ``"released"`` for what the authors' code computes.
+        augmentation: ``"nnunet"`` or the name of a paper's, see
+            :mod:`nnmedseg.trainers.augmentation`.
+        oversample_foreground: Share of a batch whose patches are sure to hold foreground.
+        precision: ``"mixed"`` (fp16 on CUDA, else fp32: nnU-Net's), ``"fp32"``, ``"fp16"`` or
+            ``"bf16"``.
+        epochs: Epochs; schedules fall over them.
+        iterations: Batches in an epoch, or ``None`` for as many as hold each training image once.
+        patience: Epochs without a better validation after which the training ends, or ``None``.
     """
 
     optimizer: str = "sgd"
     initial_lr: float = 1e-2
+    encoder_lr: float | None = None
     weight_decay: float = 3e-5
+    scheduler: str = "poly"
+    scheduler_options: Mapping[str, float] = field(default_factory=dict)
+    gradient_clipping: float | None = 12.0
+    loss: str = NNUNET_LOSS
+    loss_form: str = "corrected"
+    augmentation: str = NNUNET_AUGMENTATION
+    oversample_foreground: float = 1 / 3
+    precision: str = "mixed"
     epochs: int = 1000
-    iterations: int = 250
+    iterations: int | None = 250
+    patience: int | None = None
 
     def __post_init__(self) -> None:
-        if self.optimizer not in OPTIMIZERS:
-            raise UserError(
-                f"unknown optimizer {self.optimizer!r}",
-                where="the recipe in the plans file",
-                mend=f"use one of: {', '.join(OPTIMIZERS)}",
-            )
-
-    @property
-    def validation_iterations(self) -> int:
-        """Batches on which the pseudo Dice of an epoch is computed."""
-        return max(1, self.iterations // TRAINING_TO_VALIDATION_ITERATIONS)
+        for name, known in (
+            ("optimizer", OPTIMIZERS),
+            ("scheduler", SCHEDULERS),
+            ("loss_form", LOSS_FORMS),
+            ("precision", PRECISIONS),
+        ):
+            if getattr(self, name) not in known:
+                raise UserError(
+                    f"unknown {name} {getattr(self, name)!r}",
+                    where="the recipe in the plans file",
+                    mend=f"use one of: {', '.join(known)}",
+                )
 
     def changed(self, settings: Mapping[str, Any]) -> Recipe:
         """Return a recipe with some of its numbers replaced.
@@ -49,7 +82,7 @@ class Recipe:
         Raises:
             UserError: A setting is not one of the recipe's.
         """
-        known = [field.name for field in fields(self)]
+        known = [each.name for each in fields(self)]
         unknown = sorted(set(settings) - set(known))
         if unknown:
             raise UserError(
@@ -61,7 +94,12 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as plans files hold it."""
-        return asdict(self)
+        return {**asdict(self), "scheduler_options": dict(self.scheduler_options)}
+
+
+def validation_iterations(iterations: int) -> int:
+    """Return on how many batches the pseudo Dice of an epoch is computed."""
+    return max(1, iterations // TRAINING_TO_VALIDATION_ITERATIONS)
 
 
 NNUNET = Recipe()

@@ -102,19 +102,6 @@ class ResumableTrainer(nnUNetTrainer):
         self._random_states = content.get("random_states")
 
 
-def resumable(trainer_class: type[nnUNetTrainer]) -> type[nnUNetTrainer]:
-    """Return one of nnU-Net's trainers with our checkpoints, under its own name.
-
-    Those that have their own idea of saving keep it.
-    """
-    if (
-        issubclass(trainer_class, ResumableTrainer)
-        or trainer_class.save_checkpoint is not nnUNetTrainer.save_checkpoint
-    ):
-        return trainer_class
-    return type(trainer_class.__name__, (ResumableTrainer, trainer_class), {})
-
-
 def _content(trainer: nnUNetTrainer) -> dict[str, Any]:
     """Return what nnU-Net saves, and what it forgets."""
     network = trainer.network.module if trainer.is_ddp else trainer.network

@@ -24,7 +24,7 @@ from nnmedseg.files import read_json, write_json
 from nnmedseg.locks import locked
 from nnmedseg.paths import Folders
 from nnmedseg.trainers import find_trainer
-from nnmedseg.trainers.base import MedSegTrainer, apply_recipe
+from nnmedseg.trainers.base import MedSegTrainer, apply_recipe, set_iterations
 from nnmedseg.trainers.checkpoints import (
     BEST,
     FINAL,
@@ -36,7 +36,7 @@ from nnmedseg.trainers.checkpoints import (
 )
 from nnmedseg.trainers.interruption import Interrupted, interruptible
 from nnmedseg.trainers.recipes import NNUNET
-from nnmedseg.trainers.resuming import resumable
+from nnmedseg.trainers.reliable import reliable
 from nnmedseg.trainers.settings import RUN_FILE, RunSettings
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def train(
         WeightsError: The earlier run has left checkpoints, and none can be read.
         Interrupted: A signal has asked to end.
     """
-    trainer_class = resumable(find_trainer(settings.trainer_name))
+    trainer_class = reliable(find_trainer(settings.trainer_name))
     plans = settings.resolved_plans(folders)
     output = settings.output_folder(folders)
     record = settings.record(_recipe_of(trainer_class, plans, settings), folders)
@@ -211,7 +211,9 @@ def _construct(
     )
     if not isinstance(trainer, MedSegTrainer):
         # nnU-Net's own trainers know nothing of recipes in plans: their numbers are attributes.
-        apply_recipe(trainer, _recipe_of(trainer_class, plans, settings))
+        recipe = _recipe_of(trainer_class, plans, settings)
+        apply_recipe(trainer, recipe)
+        set_iterations(trainer, recipe)
     return trainer
 
 

@@ -11,7 +11,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnmedseg.errors import WeightsError
 from nnmedseg.inference.predictor import MedSegPredictor
 from nnmedseg.trainers.checkpoints import read_checkpoint
-from nnmedseg.trainers.resuming import ResumableTrainer, resumable
+from nnmedseg.trainers.reliable import ReliableTrainer, reliable
 
 from .test_training import trainer_of_fold_all
 
@@ -52,8 +52,8 @@ def test_ours_need_no_class_but_pytorchs_own(trained):
 
 
 def test_nnunets_trainers_keep_their_name_with_our_checkpoints():
-    ours = resumable(nnUNetTrainer)
-    assert issubclass(ours, ResumableTrainer)
+    ours = reliable(nnUNetTrainer)
+    assert issubclass(ours, ReliableTrainer)
     assert ours.__name__ == "nnUNetTrainer"
 
 
@@ -62,7 +62,7 @@ def test_a_trainer_that_saves_in_its_own_way_keeps_it():
         def save_checkpoint(self, filename):
             pass
 
-    assert resumable(Own) is Own
+    assert reliable(Own) is Own
 
 
 def test_a_checkpoint_of_another_network_is_a_user_error(trained, trainer, tmp_path):

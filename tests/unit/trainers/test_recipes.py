@@ -5,7 +5,7 @@ import json
 import pytest
 
 from nnmedseg.errors import UserError
-from nnmedseg.trainers.recipes import NNUNET, NNUNET_ADAMW, Recipe
+from nnmedseg.trainers.recipes import NNUNET, NNUNET_ADAMW, Recipe, validation_iterations
 
 
 @pytest.mark.parametrize("recipe", [NNUNET, NNUNET_ADAMW])
@@ -16,7 +16,7 @@ def test_a_recipe_survives_a_plans_file(recipe):
 
 def test_the_default_is_nnunets():
     assert (NNUNET.optimizer, NNUNET.initial_lr, NNUNET.weight_decay) == ("sgd", 1e-2, 3e-5)
-    assert (NNUNET.epochs, NNUNET.iterations, NNUNET.validation_iterations) == (1000, 250, 50)
+    assert (NNUNET.epochs, NNUNET.iterations, validation_iterations(250)) == (1000, 250, 50)
 
 
 def test_an_unknown_setting_is_named():
@@ -30,4 +30,4 @@ def test_an_unknown_optimizer_is_named():
 
 
 def test_at_least_one_batch_is_validated():
-    assert NNUNET.changed({"iterations": 1}).validation_iterations == 1
+    assert validation_iterations(1) == 1
