@@ -162,11 +162,13 @@ def plan(
     for trainer in map(find_trainer, names):
         plans_name = default_plans_name(trainer)
         recipe = getattr(trainer, "recipe", None)
+        papers = getattr(trainer, "paper_recipes", {})
         architectures[plans_name] = Architecture(
             plans_name,
             trainer=trainer.__name__,
             network=getattr(trainer, "network_name", None),
             recipe=recipe.to_dict() if recipe is not None else {},
+            paper_recipes={name: paper.to_dict() for name, paper in papers.items()},
         )
     return run(
         folders.dataset_name(dataset),
@@ -225,6 +227,7 @@ def train(
     trainer: str = "nnUNetTrainer",
     plans: str | None = None,
     batch_size: int | None = None,
+    patch_size: Sequence[int] | None = None,
     recipe: Mapping[str, Any] | None = None,
     seed: int | None = None,
     encoder_weights: str | Path = "paper",
@@ -242,6 +245,7 @@ def train(
         trainer: Class name of the trainer.
         plans: Plans file without its ending (default: the trainer's own).
         batch_size: Images in a batch instead of the plan's.
+        patch_size: Sides of the patches in pixels or voxels instead of the plan's.
         recipe: Numbers of :class:`nnmedseg.trainers.recipes.Recipe` instead of the plan's.
         seed: Makes the run repeatable on the same machine; data are then loaded by one process.
         encoder_weights: What the training starts from: ``"paper"`` for the weights that the paper
@@ -272,6 +276,7 @@ def train(
         trainer_name=trainer_class.__name__,
         plans_name=plans or default_plans_name(trainer_class),
         batch_size=batch_size,
+        patch_size=None if patch_size is None else tuple(patch_size),
         recipe=recipe or {},
         seed=seed,
         encoder_weights=str(encoder_weights),

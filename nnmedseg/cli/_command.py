@@ -82,6 +82,17 @@ def positive_int(text: str) -> int:
     return value
 
 
+def not_negative_float(text: str) -> float:
+    """Parse an argument that must be at least 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"a number of at least 0 is needed, not {text!r}")
+    return value
+
+
 def positive_float(text: str) -> float:
     """Parse an argument that must be above 0."""
     try:

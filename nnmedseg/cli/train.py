@@ -50,13 +50,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _add_recipe_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("recipe", "numbers to use instead of the plan's")
+    group = parser.add_argument_group("recipe", "what to use instead of the plan's")
     group.add_argument("--epochs", type=_command.positive_int, metavar="N")
     group.add_argument(
         "--iterations", type=_command.positive_int, metavar="N", help="batches in an epoch"
     )
     group.add_argument("--batch-size", type=_command.positive_int, metavar="N")
+    group.add_argument(
+        "--patch-size",
+        type=_command.positive_int,
+        nargs="+",
+        metavar="PIXELS",
+        help="sides of the patches: height and width, for 3D configurations depth before them",
+    )
     group.add_argument("--lr", type=_command.positive_float, metavar="RATE")
+    group.add_argument("--weight-decay", type=_command.not_negative_float, metavar="DECAY")
+    group.add_argument("--optimizer", choices=("sgd", "adam", "adamw"))
+    group.add_argument(
+        "--scheduler", choices=("poly", "cosine", "cosine_restarts", "plateau", "constant")
+    )
+    group.add_argument(
+        "--as-released",
+        action="store_true",
+        help="with 2d_paper: the loss with the faults of the authors' released code, to reproduce "
+        "their numbers",
+    )
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -78,6 +96,10 @@ def _train(options: argparse.Namespace) -> None:
         "epochs": options.epochs,
         "iterations": options.iterations,
         "initial_lr": options.lr,
+        "weight_decay": options.weight_decay,
+        "optimizer": options.optimizer,
+        "scheduler": options.scheduler,
+        "loss_form": "released" if options.as_released else None,
     }
     fold_folder = train(
         options.dataset,
@@ -86,6 +108,7 @@ def _train(options: argparse.Namespace) -> None:
         trainer=options.trainer,
         plans=options.plans,
         batch_size=options.batch_size,
+        patch_size=options.patch_size,
         recipe={name: value for name, value in recipe.items() if value is not None},
         seed=options.seed,
         encoder_weights=options.encoder_weights,

@@ -4,7 +4,14 @@ A further paper is one file that registers its loss, and one line here that impo
 """
 
 from nnmedseg.losses import asc, condseg, heteromedseg, pooled, promise, rosper
-from nnmedseg.losses._registry import Form, create_loss, list_losses, loss_forms, register_loss
+from nnmedseg.losses._registry import (
+    Form,
+    create_loss,
+    is_binary,
+    list_losses,
+    loss_forms,
+    register_loss,
+)
 
 __all__ = [
     "Form",
@@ -12,6 +19,7 @@ __all__ = [
     "condseg",
     "create_loss",
     "heteromedseg",
+    "is_binary",
     "list_losses",
     "loss_forms",
     "pooled",

@@ -43,6 +43,11 @@ def loss_forms(name: str) -> tuple[Form, ...]:
     return get_args(Form) if has_fault else ("corrected",)
 
 
+def is_binary(name: str) -> bool:
+    """Tell whether a loss is defined for one foreground class only."""
+    return bool(getattr(_class(name), "binary", False))
+
+
 def create_loss(name: str, *, form: Form = "corrected", **options: Any) -> nn.Module:
     """Build a loss, called with the network's logits (one tensor or its list) and the target.
 

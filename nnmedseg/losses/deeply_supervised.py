@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +19,8 @@ class SummedCrossEntropyDice(nn.Module):
         cross_entropy_weight: Weight of `binary_cross_entropy`.
         dice_weight: Weight of `dice_by_sample`.
     """
+
+    binary: ClassVar[bool] = True
 
     def __init__(self, cross_entropy_weight: float, dice_weight: float):
         super().__init__()

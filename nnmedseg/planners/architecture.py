@@ -16,6 +16,9 @@ class Architecture:
         network: Registered network, or ``None`` for nnU-Net's own U-Net.
         options: Options of the network that differ from its defaults.
         recipe: Training settings that the trainer finds in the plans.
+        paper_recipes: Those of configuration ``2d_paper``: under ``""`` for all data, under
+            ``"several_classes"`` for more than one foreground class, under the name of a data set
+            for that alone.
     """
 
     plans_name: str
@@ -23,6 +26,7 @@ class Architecture:
     network: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
+    paper_recipes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def optimizer(self) -> str:

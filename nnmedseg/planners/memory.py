@@ -11,7 +11,7 @@ What differs between devices is simulated: see `_simulated_functions`, `_mixed_p
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -65,6 +65,11 @@ class TrainingMemory:
             (target_bytes - moment.fixed) // max(moment.per_sample, 1) for moment in self._moments
         ]
         return max(0, min(fitting))
+
+    def with_context(self) -> TrainingMemory:
+        """Return what was measured as on a CPU with what CUDA itself takes added."""
+        others = tuple(Moment(m.fixed + CONTEXT_BYTES, m.per_sample) for m in self.other_moments)
+        return replace(self, fixed=self.fixed + CONTEXT_BYTES, other_moments=others)
 
     @property
     def _moments(self) -> tuple[Moment, ...]:

@@ -17,7 +17,7 @@ from nnmedseg.planners.configurations import ARCHITECTURES
 from nnmedseg.planners.facts import DatasetFacts
 from nnmedseg.planners.memory import TrainingMemory, measure_training_memory
 from nnmedseg.planners.patches import GIB, choose_patch_and_batch
-from nnmedseg.planners.protocols import PaperProtocol, paper_protocol
+from nnmedseg.planners.protocols import PaperProtocol, paper_protocol, paper_recipe
 
 
 class NetworkPlanner:
@@ -28,6 +28,7 @@ class NetworkPlanner:
         facts: Of the data set.
         dataset_json: Its description.
         target_gib: Memory that a training step may use, in GiB.
+        dataset_name: Without its number, for instance ``"ISIC2018"``.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class NetworkPlanner:
         dataset_json: dict[str, Any],
         *,
         target_gib: float,
+        dataset_name: str,
     ):
         labels = LabelManager(dataset_json["labels"], dataset_json.get("regions_class_order"))
         channel_names = list(dataset_json["channel_names"].values())
@@ -48,9 +50,15 @@ class NetworkPlanner:
             None
             if architecture.network is None
             else paper_protocol(
-                architecture.network, architecture.options, facts, channel_names, self.classes
+                architecture.network,
+                architecture.options,
+                facts,
+                channel_names=channel_names,
+                classes=self.classes,
+                dataset_name=dataset_name,
             )
         )
+        self.paper_recipe = paper_recipe(architecture.paper_recipes, labels, dataset_name)
 
     def fill(
         self, plan: dict[str, Any], median_shape: tuple[float, ...], pixels: float
@@ -94,7 +102,7 @@ class NetworkPlanner:
         Returns:
             What the plan says about it in our own key.
         """
-        memory = self._measure(protocol.size, False)
+        memory = self._measure(protocol.size, False, single_precision=True)
         needed = memory.total(protocol.batch_size)
         height, width = protocol.size
         reason = f"{protocol.batch_size} whole images of {height}x{width}, as the paper has them"
@@ -106,9 +114,14 @@ class NetworkPlanner:
         plan["patch_size"] = list(protocol.size)
         plan["batch_size"] = protocol.batch_size
         plan["architecture"] = self._describe(memory.outputs, checkpointing=False)
-        return {"patch": reason, **_predicted(needed)}
+        details = {"patch": reason, **_predicted(needed)}
+        if self.paper_recipe is not None:
+            details["recipe"], details["protocol"] = self.paper_recipe
+        return details
 
-    def _measure(self, patch_size: tuple[int, int], checkpointing: bool) -> TrainingMemory:
+    def _measure(
+        self, patch_size: tuple[int, int], checkpointing: bool, *, single_precision: bool = False
+    ) -> TrainingMemory:
         if self.architecture.network is None:
             raise TypeError("only a registered network is measured here")
         options = dict(self.architecture.options, network=self.architecture.network)
@@ -119,6 +132,7 @@ class NetworkPlanner:
             (self.channels, self.classes),
             patch_size,
             self.architecture.optimizer,
+            single_precision,
         )
 
     def _measure_unet(self, plan: dict[str, Any]) -> TrainingMemory:
@@ -158,7 +172,11 @@ class NetworkPlanner:
 
 @lru_cache(maxsize=256)
 def _measure_registered(
-    options: str, channels: tuple[int, int], patch_size: tuple[int, int], optimizer: str
+    options: str,
+    channels: tuple[int, int],
+    patch_size: tuple[int, int],
+    optimizer: str,
+    single_precision: bool,
 ) -> TrainingMemory:
     """Measure a network once for all data sets and configurations with the same patch."""
 
@@ -167,7 +185,14 @@ def _measure_registered(
         network.auxiliary_in_training = True
         return network
 
-    return measure_training_memory(build, channels[0], patch_size, optimizer=optimizer)
+    memory = measure_training_memory(
+        build,
+        channels[0],
+        patch_size,
+        optimizer=optimizer,
+        mixed_precision=not single_precision,
+    )
+    return memory.with_context() if single_precision else memory
 
 
 def _predicted(memory: int) -> dict[str, Any]:

@@ -71,6 +71,7 @@ class MedSegPlanner(LinearListing, ExperimentPlanner):
             self.facts,
             self.dataset_json,
             target_gib=gpu_memory_target_in_gb,
+            dataset_name=self.dataset_name[len("DatasetNNN_") :],
         )
 
     def generate_data_identifier(self, configuration_name: str) -> str:
@@ -197,6 +198,7 @@ class MedSegPlanner(LinearListing, ExperimentPlanner):
             "reason": f"images are squashed to {protocol.size[0]}x{protocol.size[1]} pixels, "
             "as the paper does"
         }
+        plan["nnmedseg"]["images"] = self._slices()
         pixels = float(np.prod(protocol.size)) * self._slices()
         plan["nnmedseg"]["iterations_to_see_data_once"] = iterations_to_see_data_once(plan, pixels)
         mark_input(plan, protocol.input, self.facts)

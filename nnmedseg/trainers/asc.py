@@ -1,6 +1,7 @@
 """Trainer of ASC-Seg."""
 
 from nnmedseg.trainers.base import MedSegTrainer
+from nnmedseg.trainers.paper_recipes import ALWAYS, ASC
 from nnmedseg.trainers.recipes import NNUNET_ADAMW
 
 
@@ -10,3 +11,4 @@ class ASCSegTrainer(MedSegTrainer):
     network_name = "asc"
     plans_name = "ASCSegPlans"
     recipe = NNUNET_ADAMW
+    paper_recipes = {ALWAYS: ASC}  # noqa: RUF012 - never changed

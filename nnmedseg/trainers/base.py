@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
@@ -22,6 +21,9 @@ from nnmedseg.networks.layers.layout import lay_out_weights
 from nnmedseg.nnunet import captured_output
 from nnmedseg.nnunet.registration import register
 from nnmedseg.trainers.losses import AuxiliaryLoss
+from nnmedseg.trainers.objectives import build_objective
+from nnmedseg.trainers.optimizers import build_optimizer
+from nnmedseg.trainers.paper_recipes import PaperRecipes
 from nnmedseg.trainers.pretrained import PAPER, load_pretrained
 from nnmedseg.trainers.recipes import (
     NNUNET,
@@ -30,6 +32,8 @@ from nnmedseg.trainers.recipes import (
     validation_iterations,
 )
 from nnmedseg.trainers.reliable import ReliableTrainer
+from nnmedseg.trainers.schedules import STEPPED_BY_ITERATION, PlateauSchedule, build_schedule
+from nnmedseg.trainers.selection import OutOfPatience, check_patience, take_best_weights
 from nnmedseg.trainers.validation import validate
 
 logger = logging.getLogger(__name__)
@@ -46,14 +50,21 @@ class MedSegTrainer(ReliableTrainer):
 
     Attributes:
         network_name: Registered name of the network; ``None`` marks a base class.
+        network_options: Options of the network that differ from its defaults.
+        first_stage: The trainer whose encoder this one starts from, trained before it; see
+            :mod:`nnmedseg.trainers.stages`.
         plans_name: Plans file that ``nnmedseg_train`` uses when none is given.
         recipe: Training settings; those in the plans win.
+        paper_recipes: The paper's own, for configuration ``2d_paper``.
         auxiliary_weights: Weight of each supervised output, or ``None`` for equal ones.
     """
 
     network_name: ClassVar[str | None] = None
+    network_options: ClassVar[Mapping[str, Any]] = {}
+    first_stage: ClassVar[type[MedSegTrainer] | None] = None
     plans_name: ClassVar[str] = "nnUNetPlans"
     recipe: Recipe = NNUNET
+    paper_recipes: ClassVar[PaperRecipes] = {}
     auxiliary_weights: ClassVar[Sequence[float] | None] = None
 
     def __init__(
@@ -70,6 +81,7 @@ class MedSegTrainer(ReliableTrainer):
         self.encoder_weights: str = planned.get("encoder_weights", PAPER)
         apply_recipe(self, self.recipe)
         self.enable_deep_supervision = False
+        self._steps = 0
 
     @staticmethod
     def build_network_architecture(
@@ -99,8 +111,12 @@ class MedSegTrainer(ReliableTrainer):
         set_iterations(self, self.recipe)
         if not self.was_initialized:
             self.initialize()
-            self.print_to_log_file(load_pretrained(self.network, self.encoder_weights))
+            self.print_to_log_file(self.load_starting_weights())
         super().on_train_start()
+
+    def load_starting_weights(self) -> str:
+        """Load what a training that is not resumed starts from; return that as a sentence."""
+        return load_pretrained(self.network, self.encoder_weights)
 
     def do_split(self) -> tuple[list[str], list[str]]:
         """Return the ids of the training and the validation cases of this fold.
@@ -128,32 +144,59 @@ class MedSegTrainer(ReliableTrainer):
         """Do nothing: the network decides by its mode."""
 
     def _build_loss(self) -> nn.Module:
+        objective = build_objective(self.recipe, self.label_manager)
+        if objective is not None:
+            return objective
         return AuxiliaryLoss(super()._build_loss(), self.auxiliary_weights)
 
     def configure_optimizers(
         self,
     ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-        """Return the recipe's optimiser with nnU-Net's polynomial schedule.
+        """Return the recipe's optimiser and schedule.
 
         The network is on its device here, and not yet distributed over several: the moment to lay
         its weights out.
         """
         lay_out_weights(self.network, self.device)
-        parameters = [p for p in self.network.parameters() if p.requires_grad]
-        optimizer: torch.optim.Optimizer
-        if self.recipe.optimizer == "adamw":
-            optimizer = torch.optim.AdamW(
-                parameters, self.initial_lr, weight_decay=self.weight_decay
-            )
-        else:
-            optimizer = torch.optim.SGD(
-                parameters,
-                self.initial_lr,
-                weight_decay=self.weight_decay,
-                momentum=0.99,
-                nesterov=True,
-            )
-        return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
+        optimizer = build_optimizer(self.network, self.recipe)
+        return optimizer, build_schedule(optimizer, self.recipe)
+
+    def on_train_epoch_start(self) -> None:
+        """Begin an epoch."""
+        super().on_train_epoch_start()
+        self._steps = 0
+
+    def before_step(self) -> None:
+        """Set the learning rate, where the schedule changes within an epoch."""
+        if self.recipe.scheduler in STEPPED_BY_ITERATION:
+            part = self._steps / self.num_iterations_per_epoch
+            self.lr_scheduler.step(self.current_epoch + part)
+        self._steps += 1
+
+    def on_validation_epoch_end(self, val_outputs: list[dict[str, Any]]) -> None:
+        """Score the epoch; some schedules look at its loss."""
+        super().on_validation_epoch_end(val_outputs)
+        if isinstance(self.lr_scheduler, PlateauSchedule):
+            self.lr_scheduler.observe(float(self.logger.get_value("val_losses", step=-1)))
+
+    def on_epoch_end(self) -> None:
+        """End an epoch, and the training when the recipe's patience is over."""
+        super().on_epoch_end()
+        check_patience(self, self.recipe.patience)
+
+    def run_training(self) -> None:
+        """Train until the last epoch, or until better ones are not to be expected."""
+        try:
+            super().run_training()
+        except OutOfPatience as reason:
+            self.print_to_log_file(str(reason))
+            self.on_train_end()
+
+    def on_train_end(self) -> None:
+        """Write the final checkpoint, of the epoch that the recipe selects."""
+        if self.recipe.selection == "best":
+            take_best_weights(self)
+        super().on_train_end()
 
     def _do_i_compile(self) -> bool:
         # nnU-Net compiles unless told otherwise; custom operators gain little and often fail there.

@@ -1,6 +1,7 @@
 """Trainer of HeteroMedSeg."""
 
 from nnmedseg.trainers.base import MedSegTrainer
+from nnmedseg.trainers.paper_recipes import HETEROMEDSEG_RECIPES
 from nnmedseg.trainers.recipes import NNUNET_ADAMW
 
 
@@ -10,3 +11,4 @@ class HeteroMedSegTrainer(MedSegTrainer):
     network_name = "heteromedseg"
     plans_name = "HeteroMedSegPlans"
     recipe = NNUNET_ADAMW
+    paper_recipes = HETEROMEDSEG_RECIPES

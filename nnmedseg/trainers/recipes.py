@@ -11,7 +11,19 @@ from nnmedseg.errors import UserError
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULERS = ("poly", "cosine", "cosine_restarts", "plateau", "constant")
 LOSS_FORMS = ("corrected", "released")
+SELECTIONS = ("last", "best")
 PRECISIONS = ("mixed", "fp32", "fp16", "bf16")
+SETTINGS_OF_ANY_TRAINER = (
+    "epochs",
+    "gradient_clipping",
+    "initial_lr",
+    "iterations",
+    "oversample_foreground",
+    "precision",
+    "weight_decay",
+)
+"""What nnU-Net's own trainers take too."""
+
 TRAINING_TO_VALIDATION_ITERATIONS = 5  # nnU-Net's 250 to 50
 
 NNUNET_LOSS = "nnunet"
@@ -44,6 +56,8 @@ class Recipe:
         epochs: Epochs; schedules fall over them.
         iterations: Batches in an epoch, or ``None`` for as many as hold each training image once.
         patience: Epochs without a better validation after which the training ends, or ``None``.
+        selection: Which epoch's weights are the result: the ``"last"``, as in nnU-Net, or that of
+            the ``"best"`` moving average of validation Dice.
     """
 
     optimizer: str = "sgd"
@@ -61,6 +75,7 @@ class Recipe:
     epochs: int = 1000
     iterations: int | None = 250
     patience: int | None = None
+    selection: str = "last"
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -68,6 +83,7 @@ class Recipe:
             ("scheduler", SCHEDULERS),
             ("loss_form", LOSS_FORMS),
             ("precision", PRECISIONS),
+            ("selection", SELECTIONS),
         ):
             if getattr(self, name) not in known:
                 raise UserError(
@@ -90,11 +106,19 @@ class Recipe:
                 where="the recipe in the plans file",
                 mend=f"use only: {', '.join(known)}",
             )
-        return replace(self, **settings)
+        return replace(self, **changed_settings(self.to_dict(), settings))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as plans files hold it."""
         return {**asdict(self), "scheduler_options": dict(self.scheduler_options)}
+
+
+def changed_settings(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe's settings with changes; another scheduler does not keep the old options."""
+    changed = {**settings, **changes}
+    if changed.get("scheduler") != settings.get("scheduler") and "scheduler_options" not in changes:
+        changed["scheduler_options"] = {}
+    return changed
 
 
 def validation_iterations(iterations: int) -> int:

@@ -1,6 +1,7 @@
 """Trainer of RoSPER-Net."""
 
 from nnmedseg.trainers.base import MedSegTrainer
+from nnmedseg.trainers.paper_recipes import ALWAYS, ROSPER
 from nnmedseg.trainers.recipes import NNUNET_ADAMW
 
 
@@ -10,3 +11,4 @@ class RoSPERTrainer(MedSegTrainer):
     network_name = "rosper"
     plans_name = "RoSPERPlans"
     recipe = NNUNET_ADAMW
+    paper_recipes = {ALWAYS: ROSPER}  # noqa: RUF012 - never changed

@@ -35,7 +35,7 @@ from nnmedseg.trainers.checkpoints import (
     remove_unfinished,
 )
 from nnmedseg.trainers.interruption import Interrupted, interruptible
-from nnmedseg.trainers.recipes import NNUNET
+from nnmedseg.trainers.recipes import NNUNET, SETTINGS_OF_ANY_TRAINER
 from nnmedseg.trainers.reliable import reliable
 from nnmedseg.trainers.settings import RUN_FILE, RunSettings
 
@@ -211,10 +211,26 @@ def _construct(
     )
     if not isinstance(trainer, MedSegTrainer):
         # nnU-Net's own trainers know nothing of recipes in plans: their numbers are attributes.
+        _check_understood(trainer_class, settings)
         recipe = _recipe_of(trainer_class, plans, settings)
         apply_recipe(trainer, recipe)
         set_iterations(trainer, recipe)
     return trainer
+
+
+def _check_understood(trainer_class: type[nnUNetTrainer], settings: RunSettings) -> None:
+    """Refuse what one of nnU-Net's own trainers would pass over.
+
+    Raises:
+        UserError: Another loss, optimiser, schedule or augmentation is asked for.
+    """
+    passed_over = sorted(set(settings.recipe) - set(SETTINGS_OF_ANY_TRAINER))
+    if passed_over:
+        raise UserError(
+            f"{trainer_class.__name__} has its own {', '.join(passed_over)}",
+            where="-tr",
+            mend=f"of the recipe, it takes only: {', '.join(SETTINGS_OF_ANY_TRAINER)}",
+        )
 
 
 def _set_threads(device: torch.device, seed: int | None) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from nnmedseg.files import read_json
 from nnmedseg.nnunet.plans_files import resolved_configuration
 from nnmedseg.paths import Folders
 from nnmedseg.trainers.pretrained import PAPER
-from nnmedseg.trainers.recipes import Recipe
+from nnmedseg.trainers.recipes import Recipe, changed_settings
 
 RUN_FILE = "run.json"
 """What a fold's folder says about the run that made it."""
@@ -38,6 +39,7 @@ class RunSettings:
         recipe: Numbers of the recipe that differ from the plan's.
         seed: Makes the run repeatable, or ``None``.
         encoder_weights: ``"paper"``, ``"none"`` or a file.
+        patch_size: Sides of the patches in pixels or voxels instead of the plan's, or ``None``.
     """
 
     dataset_name: str
@@ -49,6 +51,7 @@ class RunSettings:
     recipe: Mapping[str, Any]
     seed: int | None
     encoder_weights: str = PAPER
+    patch_size: tuple[int, ...] | None = None
 
     def output_folder(self, folders: Folders) -> Path:
         """Return the fold's folder, named as nnU-Net names it."""
@@ -72,10 +75,13 @@ class RunSettings:
             )
         configuration = deepcopy(resolved_configuration(configurations, self.configuration))
         ours = configuration.setdefault("nnmedseg", {})
-        ours["recipe"] = {**ours.get("recipe", {}), **self.recipe}
+        ours["recipe"] = changed_settings(ours.get("recipe", {}), self.recipe)
         ours["encoder_weights"] = self.encoder_weights
         if self.batch_size is not None:
             configuration["batch_size"] = self.batch_size
+        if self.patch_size is not None:
+            _check_patch_size(self.patch_size, configuration)
+            configuration["patch_size"] = list(self.patch_size)
         configurations[self.configuration] = configuration
         data = base / configuration["data_identifier"]
         if not data.is_dir():
@@ -99,11 +105,36 @@ class RunSettings:
             "trainer": self.trainer_name,
             "plans": self.plans_name,
             "batch_size": self.batch_size,
+            "patch_size": None if self.patch_size is None else list(self.patch_size),
             "recipe": recipe.to_dict() if recipe is not None else dict(self.recipe),
             "seed": self.seed,
             "encoder_weights": Path(self.encoder_weights).name,
             "split_sha256": hash_of_split_in(folders.preprocessed / self.dataset_name),
         }
+
+
+def _check_patch_size(patch_size: Sequence[int], configuration: Mapping[str, Any]) -> None:
+    """Refuse patches that the configuration's network cannot take.
+
+    Raises:
+        UserError: They have other dimensions, or sides that the strides do not divide.
+    """
+    planned = configuration["patch_size"]
+    if len(patch_size) != len(planned):
+        raise UserError(
+            f"the patches of this configuration have {len(planned)} sides, not {len(patch_size)}",
+            where="--patch-size",
+            mend=f"give {len(planned)} numbers; the plan has {' '.join(map(str, planned))}",
+        )
+    strides = configuration["architecture"]["arch_kwargs"]["strides"]
+    divisors = [math.prod(along_axis) for along_axis in zip(*strides, strict=True)]
+    if any(side % divisor for side, divisor in zip(patch_size, divisors, strict=True)):
+        raise UserError(
+            f"the network takes patches whose sides are multiples of "
+            f"{' and '.join(map(str, divisors))}",
+            where=f"--patch-size {' '.join(map(str, patch_size))}",
+            mend="choose such sides; the plan has " + " ".join(map(str, planned)),
+        )
 
 
 def parse_fold(text: str, folders: Folders, dataset_name: str) -> int | str:
