@@ -32,7 +32,7 @@ def load_pretrained(network: nn.Module, choice: str) -> str:
         WeightsError: The weights are not at hand, or do not fit.
         NotFoundError: A file was given, but the network's paper starts from random weights.
     """
-    planned = _unwrapped(network)
+    planned = unwrapped(network)
     if not isinstance(planned, PlannedNetwork):
         if choice in (PAPER, NONE):
             return "Starting from random weights"
@@ -60,7 +60,8 @@ def load_pretrained(network: nn.Module, choice: str) -> str:
     return f"Starting from pretrained weights: {len(report.loaded)} entries loaded"
 
 
-def _unwrapped(network: nn.Module) -> nn.Module:
+def unwrapped(network: nn.Module) -> nn.Module:
+    """Return the network that a trainer has compiled or distributed."""
     if isinstance(network, DistributedDataParallel):
         network = network.module
     return getattr(network, "_orig_mod", network)
