@@ -20,6 +20,8 @@ from nnmedseg.networks.adapter import PlannedNetwork
 from nnmedseg.networks.layers.layout import lay_out_weights
 from nnmedseg.nnunet import captured_output
 from nnmedseg.nnunet.registration import register
+from nnmedseg.trainers.loading import AugmentingTrainer
+from nnmedseg.trainers.group import first_goes_ahead
 from nnmedseg.trainers.losses import AuxiliaryLoss
 from nnmedseg.trainers.objectives import build_objective
 from nnmedseg.trainers.optimizers import build_optimizer
@@ -41,7 +43,7 @@ logger = logging.getLogger(__name__)
 register()
 
 
-class MedSegTrainer(ReliableTrainer):
+class MedSegTrainer(AugmentingTrainer, ReliableTrainer):
     """Trains a registered network inside nnU-Net's augmentation, splits and sliding window.
 
     A paper's trainer sets the class attributes. nnU-Net's deep supervision is switched off: the
@@ -111,7 +113,8 @@ class MedSegTrainer(ReliableTrainer):
         set_iterations(self, self.recipe)
         if not self.was_initialized:
             self.initialize()
-            self.print_to_log_file(self.load_starting_weights())
+            with first_goes_ahead():  # and downloads them
+                self.print_to_log_file(self.load_starting_weights())
         super().on_train_start()
 
     def load_starting_weights(self) -> str:
@@ -211,11 +214,8 @@ class MedSegTrainer(ReliableTrainer):
             super().print_plans()
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
-        """Predict the validation cases in this process; several GPUs use nnU-Net's own way."""
-        if self.is_ddp:
-            super().perform_actual_validation(save_probabilities)
-        else:
-            validate(self, save_probabilities)
+        """Predict the validation cases in this process, or this process's share of them."""
+        validate(self, save_probabilities)
 
 
 def apply_recipe(trainer: nnUNetTrainer, recipe: Recipe) -> None:
