@@ -27,9 +27,17 @@ class SegmentationNetwork(nn.Module):
         auxiliary_outputs: Names of the outputs at the end of the list that are not class logits but
             one auxiliary logit each, ``(B, 1, H, W)`` (ConDSeg's foreground, for one); they are
             for the paper's own loss.
+        frozen_parts: Names of the submodules that training leaves as they are: checkpoints do not
+            hold them (see :mod:`nnmedseg.networks.frozen`), and they stay in evaluation mode.
+        prompt_channels: Channels of point prompts that an image for `PlannedNetwork` may have
+            behind its own, see :mod:`nnmedseg.networks.prompt_maps`.
+        num_points: Points that a foreground class is prompted with in training.
+        needs_prompts: Whether it cannot do without prompts.
         size_divisor: Height and width must be multiples of it. The class's holds for all options;
             an instance may have a smaller one.
         min_size: The smallest height and width in pixels; likewise.
+        min_training_size: The smallest height and width that it can be trained on, where that is
+            more than ``min_size``.
         input_channels: Channels of the image.
         num_classes: Channels of the logits; one is a single sigmoid logit, as in most papers.
         options: The other options that it was built with, JSON-serialisable;
@@ -40,6 +48,11 @@ class SegmentationNetwork(nn.Module):
 
     size_divisor: int = 1
     min_size: int = 1
+    min_training_size: int = 0
+    prompt_channels: int = 0
+    num_points: int = 0
+    needs_prompts: bool = False
+    frozen_parts: ClassVar[tuple[str, ...]] = ()
     auxiliary_outputs: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
@@ -61,11 +74,19 @@ class SegmentationNetwork(nn.Module):
         """Return what the paper's own loss compares with the target, in training mode.
 
         It is what the network returns with ``deep_supervision`` on, auxiliary logits included; a
-        network whose loss lives elsewhere overrides it.
+        network whose loss lives elsewhere, or that takes prompts, overrides it.
         """
         self.deep_supervision = True
         outputs = self(image)
         return [outputs] if isinstance(outputs, Tensor) else list(outputs)
+
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters for which the paper has pretrained weights and that it trains.
+
+        A recipe may give them a learning rate of their own. A network that starts from none, or
+        whose pretrained part is frozen, has none.
+        """
+        return []
 
     def fuse(self: NetworkT) -> NetworkT:
         """Return a copy for inference that is faster and gives the same logits up to rounding.
@@ -89,7 +110,10 @@ class SegmentationNetwork(nn.Module):
                 f"A fused {type(self).__name__} has no training mode, as its norms are gone",
                 mend="train the network that it was made from, and call fuse() again",
             )
-        return super().train(mode)
+        super().train(mode)
+        for part in self.frozen_parts:
+            self.get_submodule(part).eval()
+        return self
 
     def prepare(self, image: Tensor) -> Tensor:
         """Check the image and lay it out as its device likes it, see `channels_last`.

@@ -78,6 +78,9 @@ from nnmedseg.ops._precision import at_least_float32
 _SEVERAL_MASKS = slice(1, NUM_MASK_TOKENS)
 _TRAINED_MASK = slice(1, 2)
 
+SMALLEST_TRAINED_APM = 272
+"""Side in pixels, the first multiple of 16 at which the last maps of an APM have two pixels."""
+
 
 @dataclass(frozen=True)
 class PromptedMasks:
@@ -129,6 +132,7 @@ class ProMISe(SegmentationNetwork):
 
     size_divisor = 16
     min_size = 16
+    frozen_parts = ("sam",)
     prompts_itself: ClassVar[bool] = True
     shifts_tokens: ClassVar[bool] = True
 
@@ -178,6 +182,10 @@ class ProMISe(SegmentationNetwork):
         self.has_background = num_classes > 1 and not regions
         self.foregrounds = num_classes - int(self.has_background)
         self.taps = (depth // 2, 3 * depth // 4, depth)
+        self.prompt_channels = self.foregrounds
+        self.needs_prompts = not self.prompts_itself
+        if self.prompts_itself and sam_size is None:
+            self.min_training_size = SMALLEST_TRAINED_APM
         self.to_rgb = ToRGB(input_channels, normalize=normalize)
         self.sam = build_sam(**sam).requires_grad_(False)
         self.apm, self.ips = self._trained_parts(embed_dim, prompt_embed_dim)
@@ -224,6 +232,12 @@ class ProMISe(SegmentationNetwork):
         if self.has_background:
             return torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1)
         return logits
+
+    def outputs_for_own_loss(
+        self, image: Tensor, points: Tensor | None = None, labels: Tensor | None = None
+    ) -> list[Tensor]:
+        """Return the logits where the paper's loss is, at a quarter of the size of SAM's input."""
+        return [self.low_resolution_logits(image, points, labels)]
 
     def predict_masks(
         self, image: Tensor, points: Tensor | None = None, labels: Tensor | None = None

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from torch._dynamo import OptimizedModule
+from torch import nn
 
-from nnmedseg.errors import WeightsError
+from nnmedseg.errors import UserError, WeightsError
+from nnmedseg.networks.adapter import PlannedNetwork
+from nnmedseg.networks.frozen import frozen_weights_in
 from nnmedseg.trainers.checkpoints import (
     BEST,
     LATEST,
@@ -24,6 +26,7 @@ from nnmedseg.trainers.checkpoints import (
     read_checkpoint,
     write_checkpoint,
 )
+from nnmedseg.trainers.pretrained import unwrapped
 
 
 class ResumableTrainer(nnUNetTrainer):
@@ -78,7 +81,35 @@ class ResumableTrainer(nnUNetTrainer):
             UserError: The disk is full.
         """
         if self.local_rank == 0 and not self.disable_checkpointing:
-            write_checkpoint(_content(self), Path(filename))
+            network = unwrapped(self.network)
+            if isinstance(network, PlannedNetwork) and network.network.frozen_parts:
+                # First, so that no checkpoint lacks what it was written without.
+                self._keep_frozen_weights(network)
+            write_checkpoint(
+                {"network_weights": weights_of(network), **plain(self.checkpoint_state())},
+                Path(filename),
+            )
+
+    def checkpoint_state(self) -> dict[str, Any]:
+        """Return what a checkpoint holds beside the weights: what nnU-Net saves, and forgets."""
+        scaler = self.grad_scaler
+        return {
+            "optimizer_state": self.optimizer.state_dict(),
+            "grad_scaler_state": scaler.state_dict() if scaler is not None else None,
+            "logging": self.logger.get_checkpoint(),
+            "_best_ema": self._best_ema,
+            "current_epoch": self.current_epoch + 1,
+            "init_args": self.my_init_kwargs,
+            "trainer_name": type(self).__name__,
+            "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
+            "scheduler_state": self.lr_scheduler.state_dict(),
+            "random_states": random_states(self.device),
+        }
+
+    def _keep_frozen_weights(self, network: PlannedNetwork) -> None:
+        path = Path(self.output_folder_base) / network.frozen_note()["file"]
+        if not path.is_file():
+            write_checkpoint(network.frozen_weights(), path)
 
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
         """Go on from a checkpoint of ours or nnU-Net's; no code in it is run.
@@ -89,38 +120,30 @@ class ResumableTrainer(nnUNetTrainer):
         path = Path(filename_or_checkpoint)
         content = read_checkpoint(path)
         try:
-            with only_plain_values():
+            with only_plain_values(), frozen_weights_in(self.output_folder_base):
                 super().load_checkpoint(str(path))
+        except UserError:
+            raise
         except (RuntimeError, KeyError, ValueError) as error:
             raise WeightsError(
                 f"the checkpoint does not fit the network and optimiser of the plans: {error}",
                 where=path,
                 mend="plan as it was when this was trained, or train again with --overwrite",
             ) from error
+        self.restore_state(content)
+
+    def restore_state(self, content: Mapping[str, Any]) -> None:
+        """Take over what nnU-Net passes over in a checkpoint."""
         if "scheduler_state" in content:
             self.lr_scheduler.load_state_dict(content["scheduler_state"])
         self._random_states = content.get("random_states")
 
 
-def _content(trainer: nnUNetTrainer) -> dict[str, Any]:
-    """Return what nnU-Net saves, and what it forgets."""
-    network = trainer.network.module if trainer.is_ddp else trainer.network
-    if isinstance(network, OptimizedModule):
-        network = network._orig_mod
-    scaler = trainer.grad_scaler
-    rest = {
-        "optimizer_state": trainer.optimizer.state_dict(),
-        "grad_scaler_state": scaler.state_dict() if scaler is not None else None,
-        "logging": trainer.logger.get_checkpoint(),
-        "_best_ema": trainer._best_ema,
-        "current_epoch": trainer.current_epoch + 1,
-        "init_args": trainer.my_init_kwargs,
-        "trainer_name": type(trainer).__name__,
-        "inference_allowed_mirroring_axes": trainer.inference_allowed_mirroring_axes,
-        "scheduler_state": trainer.lr_scheduler.state_dict(),
-        "random_states": random_states(trainer.device),
-    }
-    return {"network_weights": network.state_dict(), **plain(rest)}
+def weights_of(network: nn.Module) -> Mapping[str, Any]:
+    """Return what a checkpoint holds of a network: of frozen parts only where they lie."""
+    return (
+        network.trained_weights() if isinstance(network, PlannedNetwork) else network.state_dict()
+    )
 
 
 def random_states(device: torch.device) -> dict[str, Any]:

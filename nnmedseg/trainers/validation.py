@@ -7,6 +7,7 @@ of the split is added.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,30 +21,40 @@ from nnunetv2.inference.export_prediction import export_prediction_from_logits
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
+from torch import distributed as dist
 
 from nnmedseg.data.splits import hash_of_split_in
 from nnmedseg.networks.adapter import PlannedNetwork
 from nnmedseg.nnunet import captured_output
 from nnmedseg.progress import track
+from nnmedseg.trainers.group import gathered, in_group
+from nnmedseg.trainers.reliable import ReliableTrainer
 
 logger = logging.getLogger(__name__)
 
 MOST_PENDING_EXPORTS = 2  # each holds the logits of a whole image
 
 
-def validate(trainer: nnUNetTrainer, save_probabilities: bool = False) -> None:
-    """Predict the validation cases of the trainer's fold and write them with their metrics."""
+def validate(trainer: ReliableTrainer, save_probabilities: bool = False) -> None:
+    """Predict the validation cases of the trainer's fold and write them with their metrics.
+
+    Several processes divide the cases among them; the first one writes the metrics of all.
+    """
     target = Path(trainer.output_folder) / "validation"
     target.mkdir(parents=True, exist_ok=True)
     predictor = _predictor_of(trainer)
     _, names = trainer.do_split()
-    dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, names)
+    rank, ranks = (trainer.local_rank, dist.get_world_size()) if in_group() else (0, 1)
+    dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, names[rank::ranks])
     pending: deque[Future[dict[str, Any]]] = deque()
     results: list[dict[str, Any]] = []
     with ThreadPoolExecutor(MOST_PENDING_EXPORTS) as pool:
         for name in track(dataset.identifiers, "Validating", len(dataset.identifiers)):
-            data, _, _, properties = dataset.load_case(name)
-            logits = predictor.predict_sliding_window_return_logits(torch.from_numpy(data[:]))
+            data, labels, _, properties = dataset.load_case(name)
+            image = trainer.image_for_validation(
+                name, torch.from_numpy(data[:]), torch.from_numpy(labels[:])
+            )
+            logits = predictor.predict_sliding_window_return_logits(image)
             if len(pending) >= MOST_PENDING_EXPORTS:
                 results.append(pending.popleft().result())
             pending.append(
@@ -58,11 +69,21 @@ def validate(trainer: nnUNetTrainer, save_probabilities: bool = False) -> None:
                 )
             )
         results += [future.result() for future in pending]
+    results = interleaved(gathered(results))
+    if rank > 0:
+        return
     summary = summarize(results, _labels(trainer))
     summary["split_sha256"] = hash_of_split_in(trainer.preprocessed_dataset_folder_base)
+    summary |= trainer.facts_of_validation()
     save_summary_json(summary, str(target / "summary.json"))
     trainer.print_to_log_file("Validation complete")
     trainer.print_to_log_file("Mean Validation Dice: ", summary["foreground_mean"]["Dice"])
+
+
+def interleaved(parts: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return in order what was dealt out in turn."""
+    turns = itertools.zip_longest(*parts)
+    return [result for turn in turns for result in turn if result is not None]
 
 
 def summarize(results: list[dict[str, Any]], labels: list[Any]) -> dict[str, Any]:
@@ -87,7 +108,7 @@ def _nanmean(values: list[float]) -> float:
 
 
 def _predictor_of(trainer: nnUNetTrainer) -> nnUNetPredictor:
-    network = trainer.network
+    network = trainer.network.module if trainer.is_ddp else trainer.network
     if isinstance(network, PlannedNetwork):
         network = network.fuse()
     with captured_output(logger):
