@@ -36,6 +36,16 @@ def add_num_processes(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_plugin(parser: argparse.ArgumentParser) -> None:
+    """Add ``--plugin``, which `run` loads."""
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        metavar="FILE",
+        help="Python file with trainers of your own; can be given several times",
+    )
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Add ``--device``, which nnU-Net's commands spell with one dash."""
     parser.add_argument(
@@ -61,6 +71,8 @@ def run(
     # Packages that nnU-Net imports use PyTorch's old just-in-time compiler; users cannot mend that.
     warnings.filterwarnings("ignore", message="`torch.jit")
     try:
+        if getattr(parsed, "plugin", None):
+            _load_plugins(parsed.plugin)
         return command(parsed) or 0
     except UserError as error:
         sys.stdout.flush()
@@ -69,6 +81,16 @@ def run(
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; run the same command again to go on\n")
         return EXIT_INTERRUPTED
+
+
+def _load_plugins(files: Sequence[str]) -> None:
+    from nnmedseg import nnunet
+
+    nnunet.prepare()
+    from nnmedseg.trainers.plugins import add_plugin
+
+    for file in files:
+        add_plugin(file)
 
 
 def positive_int(text: str) -> int:

@@ -40,6 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=True,
         help="check every raw file first, once (default: --verify)",
     )
+    _command.add_plugin(parser)
     _command.add_num_processes(parser)
 
 

@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "-tr", "--trainer", default="nnUNetTrainer", help="trainer (default: nnUNetTrainer)"
     )
     parser.add_argument("-p", "--plans", help="plans (default: the trainer's own)")
+    _command.add_plugin(parser)
     parser.add_argument(
         "-m", "--model", metavar="DIR", help="model folder Trainer__Plans__configuration"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from collections.abc import Sequence
 
 from nnmedseg.cli import _command
@@ -16,9 +17,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _command.new_parser(
         "Train one fold. Run again after an interruption, the command goes on where it stopped."
     )
-    parser.add_argument("dataset", help="number or name of a planned data set")
-    parser.add_argument("configuration", help="configuration in the plans, for instance 2d")
-    parser.add_argument("fold", help="0 to 4, 'all', or 'official' where the data set has it")
+    parser.add_argument("dataset", nargs="?", help="number or name of a planned data set")
+    parser.add_argument(
+        "configuration",
+        nargs="?",
+        help="configuration in the plans: 2d, the same recipe for every network, 2d_paper, that of "
+        "the network's paper, or another one",
+    )
+    parser.add_argument(
+        "fold", nargs="?", help="0 to 4, 'all', or 'official' where the data set has it"
+    )
+    parser.add_argument("--list", action="store_true", help="list the trainers, train nothing")
     parser.add_argument(
         "-tr",
         "--trainer",
@@ -26,16 +35,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="trainer, for instance RoSPERTrainer (default: nnUNetTrainer, nnU-Net's own network)",
     )
     parser.add_argument("-p", "--plans", help="plans (default: the trainer's own)")
+    _command.add_plugin(parser)
     _add_recipe_options(parser)
     parser.add_argument(
         "--encoder-weights",
         default="paper",
         metavar="{paper,none,FILE}",
         help="what the training starts from: the weights that the paper starts from, if it does "
-        "(default; downloaded), random ones, or a file",
+        "(default; downloaded), random ones, or a file. Of two stages it is the first that starts "
+        "from them; the checkpoint of a first stage takes its place",
+    )
+    parser.add_argument(
+        "--stage",
+        type=int,
+        choices=(1,),
+        help="train the first of two stages alone (ConDSegTrainer); without it both are trained, "
+        "one after the other",
     )
     parser.add_argument("--seed", type=int, help="make the run repeatable; loads data in 1 process")
     _command.add_device(parser)
+    parser.add_argument(
+        "-num_gpus",
+        "--num-gpus",
+        type=_command.positive_int,
+        default=1,
+        metavar="N",
+        help="train on N GPUs of this machine, which share each batch (default: 1); for several "
+        "machines start the command with torchrun",
+    )
     earlier = parser.add_mutually_exclusive_group()
     earlier.add_argument(
         "--continue",
@@ -44,7 +71,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="go on with an earlier run, and fail if there is none",
     )
     earlier.add_argument(
-        "--overwrite", action="store_true", help="delete an earlier run of this fold"
+        "--overwrite",
+        action="store_true",
+        help="delete an earlier run of this fold; with two stages, a finished first one stays "
+        "unless --stage 1 is given",
     )
     return _command.run(parser, _run, arguments)
 
@@ -78,13 +108,49 @@ def _add_recipe_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.list:
+        _list_trainers()
+        return 0
+    _check_named(options)
     from nnmedseg.trainers.interruption import Interrupted
+    from nnmedseg.trainers.place import (
+        one_report_of_failure,
+        place_from_environment,
+        quiet_unless_first,
+    )
 
+    place = place_from_environment()
     try:
-        _train(options)
+        with one_report_of_failure(place), quiet_unless_first(place):
+            _train(options)
     except Interrupted as error:
         return error.exit_code
     return 0
+
+
+def _list_trainers() -> None:
+    from nnmedseg import nnunet
+
+    nnunet.prepare()
+    from nnmedseg.trainers.table import describe_trainers
+
+    for line in describe_trainers():
+        logger.info("%s", line)
+
+
+def _check_named(options: argparse.Namespace) -> None:
+    from nnmedseg.errors import UserError
+
+    missing = [
+        name for name in ("dataset", "configuration", "fold") if getattr(options, name) is None
+    ]
+    if missing:
+        raise UserError(
+            f"what to train is not said: {', '.join(missing)}",
+            where="the command line",
+            mend="for instance: nnmedseg_train 2 2d 0 -tr RoSPERTrainer (--list shows the "
+            "trainers)",
+        )
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -112,9 +178,15 @@ def _train(options: argparse.Namespace) -> None:
         recipe={name: value for name, value in recipe.items() if value is not None},
         seed=options.seed,
         encoder_weights=options.encoder_weights,
+        stage=options.stage,
         device=options.device,
+        num_gpus=options.num_gpus,
         overwrite=options.overwrite,
         must_continue=options.must_continue,
         folders=folders,
     )
     logger.info("Model: %s", fold_folder)
+
+
+if __name__ == "__main__":  # as torchrun -m starts it
+    sys.exit(main())

@@ -10,7 +10,7 @@ from nnmedseg.errors import NotFoundError
 from nnmedseg.files import read_json
 from nnmedseg.nnunet.plans_files import resolved_configuration
 from nnmedseg.paths import Folders
-from nnmedseg.planners.configurations import WORKING
+from nnmedseg.planners.configurations import PAPER, WORKING
 
 HEADINGS = ("TRAINER", "PLANS", "CONFIGURATION", "PATCH", "BATCH", "GIB", "ITERATIONS")
 TEXT_COLUMNS = 4
@@ -48,6 +48,9 @@ def describe_plans(
                 resolutions.setdefault(name, reason)
             if name == WORKING and "patch" in details:
                 patches[details["trainer"]] = details["patch"]
+            if name == PAPER and "protocol" in details:
+                reasons = f"{details['patch']}; {details['protocol']}"
+                patches[f"{details['trainer']}, {PAPER}"] = reasons
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
     lines = [
         COLUMN_GAP.join(

@@ -8,7 +8,7 @@ import logging
 import pkgutil
 from typing import TYPE_CHECKING
 
-from nnmedseg.errors import NotFoundError
+from nnmedseg.errors import NotFoundError, UserError
 
 if TYPE_CHECKING:
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -21,7 +21,7 @@ NNUNET_TRAINER = "nnUNetTrainer"
 NNUNET_PLANS = "nnUNetPlans"
 
 
-def available_trainers() -> list[type[MedSegTrainer]]:
+def papers_trainers() -> list[type[MedSegTrainer]]:
     """Return every paper's trainer, found in the modules of this package, by name."""
     from nnmedseg.trainers.base import MedSegTrainer  # noqa: PLC0415 - imports torch
 
@@ -33,11 +33,50 @@ def available_trainers() -> list[type[MedSegTrainer]]:
     return [found[name] for name in sorted(found)]
 
 
+def available_trainers() -> list[type[nnUNetTrainer]]:
+    """Return the papers' trainers, and after them those of plugins.
+
+    Raises:
+        UserError: A plugin cannot be loaded, or two trainers would be taken for each other.
+    """
+    from nnmedseg.trainers.plugins import plugin_trainers  # noqa: PLC0415 - imports torch
+
+    found: dict[str, type[nnUNetTrainer]] = {}
+    for trainer in (*papers_trainers(), *plugin_trainers()):
+        _check_distinct(trainer, found)
+        found[trainer.__name__] = trainer
+    return list(found.values())
+
+
+def _check_distinct(trainer: type[nnUNetTrainer], others: dict[str, type[nnUNetTrainer]]) -> None:
+    name = trainer.__name__
+    if name in others or name == NNUNET_TRAINER:
+        raise UserError(
+            f"two trainers are called {name}",
+            where=trainer.__module__,
+            mend="rename that of the plugin: its name is in the names of model folders",
+        )
+    sharing = [
+        other
+        for other in others.values()
+        if default_plans_name(other) == default_plans_name(trainer) != NNUNET_PLANS
+        and getattr(other, "recipe", None) != getattr(trainer, "recipe", None)
+    ]
+    if sharing:
+        raise UserError(
+            f"{name} and {sharing[0].__name__} have one plans file and different recipes, which "
+            "are read from there",
+            where=trainer.__module__,
+            mend=f'give {name} a plans file of its own: plans_name = "..."',
+        )
+
+
 def find_trainer(name: str) -> type[nnUNetTrainer]:
-    """Return one of our trainers, or one of nnU-Net's (``nnUNetTrainer`` and its variants).
+    """Return one of our trainers, a plugin's, or one of nnU-Net's own.
 
     Raises:
         NotFoundError: There is none of that name; the nearest known one is given.
+        UserError: A plugin cannot be loaded.
     """
     ours = {trainer.__name__: trainer for trainer in available_trainers()}
     if name in ours:
@@ -57,7 +96,8 @@ def find_trainer(name: str) -> type[nnUNetTrainer]:
         raise NotFoundError(
             f"there is no trainer {name!r}" + (f"; did you mean {near[0]}?" if near else ""),
             where="-tr",
-            mend=f"use one of: {', '.join(known)}, or another trainer class of nnU-Net",
+            mend=f"use one of: {', '.join(known)}, or another trainer class of nnU-Net; "
+            "--plugin FILE adds your own",
         ) from error
 
 

@@ -74,3 +74,11 @@ def test_another_name_for_a_configuration_is_no_row(plans_file):
 
 def test_what_is_asked_for_is_shown(plans_file):
     assert "2d_native" in describe_plans([plans_file], ["2d_native"])[1]
+
+
+def test_what_a_paper_asks_for_is_explained_by_trainer(plans_file):
+    paper = {**WORKING, "nnmedseg": {**WORKING["nnmedseg"], "protocol": "the paper's loss"}}
+    write_json({"configurations": {"2d": WORKING, "2d_paper": paper}}, plans_file)
+    assert describe_plans([plans_file])[-1] == (
+        "RoSPERTrainer, 2d_paper: a patch sees the whole median image; the paper's loss"
+    )
