@@ -156,10 +156,11 @@ def plan(
         default_plans_name,
         find_trainer,
     )
+    from nnmedseg.trainers.stages import with_first_stages
 
     names = trainers or [*(found.__name__ for found in available_trainers()), NNUNET_TRAINER]
     architectures: dict[str, Architecture] = {}
-    for trainer in map(find_trainer, names):
+    for trainer in with_first_stages(map(find_trainer, names)):
         plans_name = default_plans_name(trainer)
         recipe = getattr(trainer, "recipe", None)
         papers = getattr(trainer, "paper_recipes", {})
@@ -167,6 +168,7 @@ def plan(
             plans_name,
             trainer=trainer.__name__,
             network=getattr(trainer, "network_name", None),
+            options=dict(getattr(trainer, "network_options", {})),
             recipe=recipe.to_dict() if recipe is not None else {},
             paper_recipes={name: paper.to_dict() for name, paper in papers.items()},
         )
@@ -231,6 +233,7 @@ def train(
     recipe: Mapping[str, Any] | None = None,
     seed: int | None = None,
     encoder_weights: str | Path = "paper",
+    stage: int | None = None,
     device: str | None = None,
     overwrite: bool = False,
     must_continue: bool = False,
@@ -250,8 +253,11 @@ def train(
         seed: Makes the run repeatable on the same machine; data are then loaded by one process.
         encoder_weights: What the training starts from: ``"paper"`` for the weights that the paper
             starts from, if it does, ``"none"`` for random ones, or a file.
+        stage: 1 to train the first stage alone, where the trainer has two (see
+            :mod:`nnmedseg.trainers.stages`).
         device: ``"cuda"``, ``"mps"`` or ``"cpu"`` (default: the first that is there).
-        overwrite: Delete an earlier run of the same name.
+        overwrite: Delete an earlier run of the same name; a finished first stage stays unless it
+            alone is trained.
         must_continue: Refuse to start from the beginning.
         folders: Where data are kept.
 
@@ -264,8 +270,8 @@ def train(
     nnunet.prepare()
     from nnmedseg.devices import choose_device
     from nnmedseg.trainers import default_plans_name, find_trainer
-    from nnmedseg.trainers.run import train as run
     from nnmedseg.trainers.settings import RunSettings, parse_fold
+    from nnmedseg.trainers.stages import train as run
 
     name = folders.dataset_name(dataset)
     trainer_class = find_trainer(trainer)
@@ -287,6 +293,7 @@ def train(
         device=choose_device(device),
         overwrite=overwrite,
         must_continue=must_continue,
+        stage=stage,
     )
 
 

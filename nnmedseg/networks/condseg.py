@@ -287,6 +287,10 @@ class ConDSeg(SegmentationNetwork):
             {kind: AuxiliaryHead(head) for kind in self.auxiliary_outputs}
         )
 
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """Return the encoder's, see `SegmentationNetwork.encoder_parameters`."""
+        return list(self.encoder.parameters())
+
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:
         """Segment images ``(B, input_channels, H, W)``.
 

@@ -23,6 +23,7 @@ from nnmedseg.networks.cards.condseg import CONDSEG_STAGE1
 from nnmedseg.networks.layers.cbr import CBR
 from nnmedseg.networks.layers.convolution import ConcatenatedPointwise
 from nnmedseg.networks.layers.resampling import EnlargedPointwise
+from nnmedseg.networks.layers.strong_view import strong_view
 from nnmedseg.networks.layers.timm_encoder import TimmEncoder
 
 
@@ -70,6 +71,17 @@ class ConDSegStage1(SegmentationNetwork):
             EnlargedPointwise(*CBR(channels, width, 1), factor=scale) for channels, scale in scales
         )
         self.project = ConcatenatedPointwise(len(self.reduce) * width, num_classes, bias=False)
+
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """Return the encoder's, see `SegmentationNetwork.encoder_parameters`."""
+        return list(self.encoder.parameters())
+
+    def outputs_for_own_loss(self, image: Tensor) -> list[Tensor]:
+        """Return logits of the image and of its `strong_view`.
+
+        They come from two passes, so that batch normalisation counts both.
+        """
+        return [self(image), self(strong_view(image))]
 
     def forward(self, image: Tensor) -> Tensor:
         """Segment images ``(B, input_channels, H, W)``.

@@ -215,6 +215,13 @@ class HeteroMedSeg(SegmentationNetwork):
             return channels_last(image.expand(-1, self.stem_channels, -1, -1))
         return super().prepare(image)
 
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """Return those that BiFormer has too: convolutions and layer norms, not the mixers."""
+        stages = [*self.encoder, *([] if self.bottleneck is None else [self.bottleneck])]
+        norms = [norm for stage in stages for block in stage for norm in (block.norm1, block.norm2)]
+        shared = nn.ModuleList([self.stem, self.downsample, *norms])
+        return list(shared.parameters())
+
     def forward(self, image: Tensor) -> Tensor:
         """Segment images ``(B, input_channels, H, W)``.
 

@@ -35,7 +35,7 @@ from nnmedseg.trainers.checkpoints import (
     remove_unfinished,
 )
 from nnmedseg.trainers.interruption import Interrupted, interruptible
-from nnmedseg.trainers.recipes import NNUNET, SETTINGS_OF_ANY_TRAINER
+from nnmedseg.trainers.recipes import NNUNET, SETTINGS_OF_ANY_TRAINER, Recipe
 from nnmedseg.trainers.reliable import reliable
 from nnmedseg.trainers.settings import RUN_FILE, RunSettings
 
@@ -74,7 +74,7 @@ def train(
     trainer_class = reliable(find_trainer(settings.trainer_name))
     plans = settings.resolved_plans(folders)
     output = settings.output_folder(folders)
-    record = settings.record(_recipe_of(trainer_class, plans, settings), folders)
+    record = settings.record(recipe_of(trainer_class, plans, settings), folders)
     with interruptible(), locked(output, "trained"), _full_disk_explained(output):
         if overwrite and output.is_dir():
             shutil.rmtree(output)
@@ -160,9 +160,10 @@ def _full_disk_explained(output: Path) -> Iterator[None]:
         ) from error
 
 
-def _recipe_of(
+def recipe_of(
     trainer_class: type[nnUNetTrainer], plans: dict[str, Any], settings: RunSettings
-) -> Any:
+) -> Recipe:
+    """Return a run's recipe: the trainer's, changed by the plans, which hold the settings."""
     base = trainer_class.recipe if issubclass(trainer_class, MedSegTrainer) else NNUNET
     return base.changed(plans["configurations"][settings.configuration]["nnmedseg"]["recipe"])
 
@@ -212,7 +213,7 @@ def _construct(
     if not isinstance(trainer, MedSegTrainer):
         # nnU-Net's own trainers know nothing of recipes in plans: their numbers are attributes.
         _check_understood(trainer_class, settings)
-        recipe = _recipe_of(trainer_class, plans, settings)
+        recipe = recipe_of(trainer_class, plans, settings)
         apply_recipe(trainer, recipe)
         set_iterations(trainer, recipe)
     return trainer

@@ -14,6 +14,7 @@ from nnmedseg.errors import NotFoundError, UserError, list_some
 from nnmedseg.files import read_json
 from nnmedseg.nnunet.plans_files import resolved_configuration
 from nnmedseg.paths import Folders
+from nnmedseg.trainers.first_stage import FirstStage
 from nnmedseg.trainers.pretrained import PAPER
 from nnmedseg.trainers.recipes import Recipe, changed_settings
 
@@ -40,6 +41,8 @@ class RunSettings:
         seed: Makes the run repeatable, or ``None``.
         encoder_weights: ``"paper"``, ``"none"`` or a file.
         patch_size: Sides of the patches in pixels or voxels instead of the plan's, or ``None``.
+        first_stage: What the second of two stages starts from; see
+            :mod:`nnmedseg.trainers.stages`.
     """
 
     dataset_name: str
@@ -52,6 +55,7 @@ class RunSettings:
     seed: int | None
     encoder_weights: str = PAPER
     patch_size: tuple[int, ...] | None = None
+    first_stage: FirstStage | None = None
 
     def output_folder(self, folders: Folders) -> Path:
         """Return the fold's folder, named as nnU-Net names it."""
@@ -77,6 +81,8 @@ class RunSettings:
         ours = configuration.setdefault("nnmedseg", {})
         ours["recipe"] = changed_settings(ours.get("recipe", {}), self.recipe)
         ours["encoder_weights"] = self.encoder_weights
+        if self.first_stage is not None:
+            ours["first_stage"] = self.first_stage.as_planned()
         if self.batch_size is not None:
             configuration["batch_size"] = self.batch_size
         if self.patch_size is not None:
@@ -98,7 +104,7 @@ class RunSettings:
 
         The hash of the split tells whether two runs trained and validated on the same cases.
         """
-        return {
+        record = {
             "dataset": self.dataset_name,
             "configuration": self.configuration,
             "fold": self.fold,
@@ -111,6 +117,9 @@ class RunSettings:
             "encoder_weights": Path(self.encoder_weights).name,
             "split_sha256": hash_of_split_in(folders.preprocessed / self.dataset_name),
         }
+        if self.first_stage is not None:
+            record["first_stage"] = self.first_stage.as_recorded()
+        return record
 
 
 def _check_patch_size(patch_size: Sequence[int], configuration: Mapping[str, Any]) -> None:

@@ -21,7 +21,7 @@ from nnmedseg.weights._importer import (
     import_reference,
     register_importer,
 )
-from nnmedseg.weights.condseg import encoder_from_stage1
+from nnmedseg.weights.condseg import encoder_from_stage1, is_stage1
 
 __all__ = [
     "PROFILER_COUNTERS",
@@ -35,6 +35,7 @@ __all__ = [
     "from_reference",
     "heteromedseg",
     "import_reference",
+    "is_stage1",
     "load_encoder_weights",
     "promise",
     "read_checkpoint",

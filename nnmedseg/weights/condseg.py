@@ -25,6 +25,7 @@ _LEVELS = range(1, 5)
 _KINDS = (("fg", "foreground"), ("bg", "background"), ("uc", "uncertainty"))
 
 _ENCODER = "encoder.model."
+_STAGE1_HEAD = "reduce."
 
 _PVT_RENAMES = tuple(
     (rf"(?<=^encoder\.model\.){pattern}", replacement)
@@ -153,6 +154,12 @@ IMPORTER = register_importer(
 STAGE1_IMPORTER = register_importer(
     dataclasses.replace(IMPORTER, network="condseg_stage1", arguments=_stage1_arguments)
 )
+
+
+def is_stage1(state: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint, with the authors' names or ours, holds the first stage's head."""
+    names = (STAGE1_IMPORTER.our_name(name) for name in unwrapped(state))
+    return any(name.startswith(_STAGE1_HEAD) for name in names)
 
 
 def encoder_from_stage1(
