@@ -53,6 +53,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="predict each image once instead of in four mirrored copies",
     )
     parser.add_argument("--overwrite", action="store_true", help="predict completed images again")
+    prompts = parser.add_mutually_exclusive_group()
+    prompts.add_argument(
+        "--prompts",
+        metavar="FILE",
+        help='points for a model that takes some: JSON, {"case": [{"x": 120, "y": 85, "label": 1}, '
+        "...]} in pixels of the image as it is on the disk, label 1 on the object and 0 beside it; "
+        'also "class" from 1 and, in volumes, "z"',
+    )
+    prompts.add_argument(
+        "--prompts-from",
+        metavar="DIR",
+        help="draw the points from masks with the images' names: an oracle's prediction where "
+        "these are the references",
+    )
     _command.add_device(parser)
     return _command.run(parser, _run, arguments)
 
@@ -72,6 +86,8 @@ def _run(options: argparse.Namespace) -> int:
         mirroring=not options.disable_tta,
         png=options.png,
         overwrite=options.overwrite,
+        prompts=options.prompts,
+        prompts_from=options.prompts_from,
     )
     for outcome in manifest.failed:
         logger.error("failed: %s: %s", outcome.case, outcome.message)

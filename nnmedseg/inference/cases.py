@@ -76,7 +76,7 @@ def find_cases(source: str | Path, channels: int, *, pictures: bool) -> list[Inp
         )
     groups: dict[str, list[Path]] = defaultdict(list)
     for path in images:
-        groups[CHANNEL_SUFFIX.sub("", _stem(path))].append(path)
+        groups[CHANNEL_SUFFIX.sub("", stem(path))].append(path)
     expected = 1 if pictures else channels
     wrong = [name for name, paths in groups.items() if len(paths) != expected]
     if wrong:
@@ -165,7 +165,8 @@ def _with_channels(
     )
 
 
-def _stem(path: Path) -> str:
+def stem(path: Path) -> str:
+    """Return the name of an image without its ending."""
     lowered = path.name.lower()
     ending = next((end for end in VOLUME_ENDINGS if lowered.endswith(end)), path.suffix)
     return path.name[: len(path.name) - len(ending)]

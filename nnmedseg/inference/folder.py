@@ -18,6 +18,7 @@ from nnmedseg.inference.cases import InputCase, LoadedCase, find_cases
 from nnmedseg.inference.export import write_mask
 from nnmedseg.inference.manifest import FAILED, PREDICTED, Manifest, Outcome, facts_of
 from nnmedseg.inference.predictor import MedSegPredictor
+from nnmedseg.inference.prompts import PreparedCase, Prompts
 from nnmedseg.progress import track
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ def predict_folder(
     *,
     png: bool = False,
     overwrite: bool = False,
+    prompts: Prompts | None = None,
 ) -> Manifest:
     """Write a NIfTI mask for every image, and ``predictions.json`` with what became of each.
 
@@ -55,6 +57,7 @@ def predict_folder(
         output: Folder for the masks.
         png: Also write PNG masks.
         overwrite: Predict completed cases again.
+        prompts: Points for a network that takes some, see `open_prompts`.
 
     Raises:
         UserError: The folder holds no images, or not one of them could be predicted.
@@ -62,7 +65,7 @@ def predict_folder(
     cases = find_cases(images, predictor.channels, pictures=predictor.takes_pictures)
     target = Path(output)
     target.mkdir(parents=True, exist_ok=True)
-    manifest = Manifest.load(target, _identity(predictor))
+    manifest = Manifest.load(target, _identity(predictor, prompts))
     pending = [
         case
         for case in cases
@@ -71,7 +74,7 @@ def predict_folder(
     for case in cases:
         if case not in pending:
             logger.info("%s: already predicted", case.name)
-    outcomes = _predict(predictor, pending, target, png)
+    outcomes = _predict(predictor, pending, target, png, prompts)
     for outcome in track(outcomes, "Predicting", len(pending)):
         manifest.outcomes[outcome.case] = outcome
         manifest.save(target)
@@ -91,12 +94,16 @@ def predict_folder(
 
 
 def _predict(
-    predictor: MedSegPredictor, cases: Sequence[InputCase], target: Path, png: bool
+    predictor: MedSegPredictor,
+    cases: Sequence[InputCase],
+    target: Path,
+    png: bool,
+    prompts: Prompts | None,
 ) -> Iterator[Outcome]:
     """Yield the outcome of each case, reading ahead and writing behind the network."""
     written: deque[Future[Outcome]] = deque()
     with ThreadPoolExecutor(1) as readers, ThreadPoolExecutor(1) as writers:
-        for prepared in _read_ahead(readers, predictor, cases, png):
+        for prepared in _read_ahead(readers, predictor, cases, png, prompts):
             if prepared.data is None or prepared.loaded is None or prepared.properties is None:
                 yield _failure(prepared.case, prepared.problem)
                 continue
@@ -114,23 +121,33 @@ def _predict(
 
 
 def _read_ahead(
-    pool: ThreadPoolExecutor, predictor: MedSegPredictor, cases: Sequence[InputCase], png: bool
+    pool: ThreadPoolExecutor,
+    predictor: MedSegPredictor,
+    cases: Sequence[InputCase],
+    png: bool,
+    prompts: Prompts | None,
 ) -> Iterator[_Prepared]:
     waiting: deque[Future[_Prepared]] = deque()
     for case in cases:
-        waiting.append(pool.submit(_prepare, predictor, case, png))
+        waiting.append(pool.submit(_prepare, predictor, case, png, prompts))
         if len(waiting) >= CASES_READ_AHEAD:
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
 
 
-def _prepare(predictor: MedSegPredictor, case: InputCase, png: bool) -> _Prepared:
+def _prepare(
+    predictor: MedSegPredictor, case: InputCase, png: bool, prompts: Prompts | None
+) -> _Prepared:
     try:
         loaded = predictor.load(case)
         if png and loaded.image.shape[1] != 1:
             raise DataError("a volume of several slices cannot be written as PNG")
         data, properties = predictor.preprocess(loaded)
+        if prompts is not None:
+            slices, height, width = data.shape[1:]
+            prepared = PreparedCase(case, loaded, (slices, height, width), properties)
+            data = torch.cat([data, prompts.maps(prepared)])
     except UserError as error:
         return _Prepared(case, problem=str(error))
     return _Prepared(case, loaded, data, properties)
@@ -164,8 +181,8 @@ def _output_names(case: InputCase, png: bool) -> list[str]:
     return [f"{case.name}.nii.gz", *([f"{case.name}.png"] if png else [])]
 
 
-def _identity(predictor: MedSegPredictor) -> dict[str, Any]:
-    """Return what tells one model from another: its folder, folds, split and checkpoints' time."""
+def _identity(predictor: MedSegPredictor, prompts: Prompts | None) -> dict[str, Any]:
+    """Return what decides a prediction: model, folds, split, checkpoints' time and prompts."""
     checkpoints = [
         predictor.model / f"fold_{fold}" / predictor.checkpoint_name for fold in predictor.folds
     ]
@@ -176,4 +193,5 @@ def _identity(predictor: MedSegPredictor) -> dict[str, Any]:
         "checkpoint": predictor.checkpoint_name,
         "written": [path.stat().st_mtime_ns for path in checkpoints],
         "mirroring": predictor.use_mirroring,
+        **({} if prompts is None else {"prompts": prompts.source}),
     }

@@ -19,10 +19,13 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnmedseg.cores import cpu_count
 from nnmedseg.data.released_input import RELEASED_INPUT, prepare_as_released
+from nnmedseg.data.resizing import resize_labels
 from nnmedseg.errors import NotFoundError, WeightsError
 from nnmedseg.files import read_json
 from nnmedseg.inference.cases import InputCase, LoadedCase, load_natural, load_with_reader
+from nnmedseg.networks import SegmentationNetwork
 from nnmedseg.networks.adapter import PlannedNetwork
+from nnmedseg.networks.frozen import frozen_weights_in
 from nnmedseg.networks.layers.layout import lay_out_weights
 from nnmedseg.nnunet import captured_output
 from nnmedseg.nnunet.registration import register
@@ -74,7 +77,8 @@ class MedSegPredictor(nnUNetPredictor):
             mirroring: Average over mirrored copies, as nnU-Net does by default.
 
         Raises:
-            NotFoundError: The folder is no model folder, or a fold has no such checkpoint.
+            NotFoundError: The folder is no model folder, a fold has no such checkpoint, or the file
+                of weights that training left frozen is missing.
             WeightsError: A checkpoint cannot be loaded.
         """
         model = Path(model)
@@ -87,11 +91,11 @@ class MedSegPredictor(nnUNetPredictor):
                 device=device or torch.device("cpu"), use_mirroring=mirroring, allow_tqdm=False
             )
             try:
-                with only_plain_values():
+                with only_plain_values(), frozen_weights_in(model):
                     predictor.initialize_from_trained_model_folder(
                         str(model), chosen, checkpoint_name
                     )
-                predictor._fuse()
+                    predictor._fuse()
             except pickle.UnpicklingError as error:
                 raise WeightsError(
                     "the model cannot be loaded: a checkpoint is damaged, or holds more than "
@@ -148,6 +152,40 @@ class MedSegPredictor(nnUNetPredictor):
         """Channels of the images that the model takes."""
         return len(self.dataset_json["channel_names"])
 
+    @property
+    def needs_prompts(self) -> bool:
+        """Whether the network cannot do without point prompts."""
+        network = self._promptable
+        return network is not None and network.needs_prompts
+
+    @property
+    def prompt_channels(self) -> int:
+        """Foreground classes that can be prompted, 0 where the network takes no prompts."""
+        network = self._promptable
+        return 0 if network is None else network.prompt_channels
+
+    @property
+    def prompt_points(self) -> int:
+        """Points of a class that the network was trained with."""
+        network = self._promptable
+        return 0 if network is None else network.num_points
+
+    @property
+    def _promptable(self) -> SegmentationNetwork | None:
+        network = getattr(self.network, "_orig_mod", self.network)
+        return network.network if isinstance(network, PlannedNetwork) else None
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether there is one foreground class, and no regions."""
+        manager = self.label_manager
+        return not manager.has_regions and len(manager.foreground_labels) == 1
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The order that preprocessing brings the axes slice, row and column to."""
+        return tuple(self.plans_manager.transpose_forward)
+
     def load(self, case: InputCase) -> LoadedCase:
         """Read the files of a case into what the model was trained on.
 
@@ -164,16 +202,28 @@ class MedSegPredictor(nnUNetPredictor):
         if released is not None:
             pixels, back = prepare_as_released(loaded.image, loaded.properties, **released)
             return torch.from_numpy(pixels), back
+        data, _, properties = self._preprocess(loaded, None)
+        return torch.from_numpy(data), properties
+
+    def preprocess_labels(
+        self, loaded: LoadedCase, labels: npt.NDArray[np.integer]
+    ) -> npt.NDArray[np.integer]:
+        """Return labels ``(Z, H, W)`` of a case as ``(1, Z, H, W)`` on its preprocessed image."""
+        released = self.configuration_manager.configuration.get("nnmedseg", {}).get(RELEASED_INPUT)
+        if released is not None:
+            return np.stack([resize_labels(each, released["size"]) for each in labels])[None]
+        return self._preprocess(loaded, labels[None])[1]
+
+    def _preprocess(self, loaded: LoadedCase, labels: npt.NDArray[np.integer] | None) -> Any:
         preprocessor = self.configuration_manager.preprocessor_class(verbose=False)
-        data, _, properties = preprocessor.run_case_npy(
+        return preprocessor.run_case_npy(
             loaded.image,
-            None,
+            labels,
             dict(loaded.properties),
             self.plans_manager,
             self.configuration_manager,
             self.dataset_json,
         )
-        return torch.from_numpy(data), properties
 
     @torch.inference_mode()
     def predict_logits_from_preprocessed_data(self, data: torch.Tensor) -> torch.Tensor:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import zlib
 from typing import Any
 
 import numpy as np
 import torch
-from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch import Tensor
 
 from nnmedseg.networks.adapter import PlannedNetwork
-from nnmedseg.networks.layers.point_sampling import points_from_mask
-from nnmedseg.networks.prompt_maps import maps_of_points
+from nnmedseg.nnunet.reference_prompts import (
+    REFERENCE_PROMPTS,
+    prompts_for_case,
+    prompts_for_target,
+)
 from nnmedseg.trainers.base import MedSegTrainer
 from nnmedseg.trainers.pretrained import unwrapped
 from nnmedseg.trainers.recipes import NNUNET_ADAMW
-
-REFERENCE_PROMPTS = "from the reference masks"
-"""What files say about numbers that nobody gets without the reference masks."""
-
-_NEITHER = 2
-"""In a mask that points are drawn from: a pixel that is neither foreground nor background."""
 
 
 class ProMISeTrainer(MedSegTrainer):
@@ -29,7 +24,7 @@ class ProMISeTrainer(MedSegTrainer):
 
     network_name = "promise_apm_ips"
     plans_name = "ProMISePlans"
-    # In fp16 the activations of a vision transformer of this size overflow now and then.
+    # Activations of so large a vision transformer can exceed what fp16 holds.
     recipe = NNUNET_ADAMW.changed({"precision": "bf16"})
 
 
@@ -55,7 +50,8 @@ class ProMISePromptTrainer(ProMISeTrainer):
         """Begin, and say what the validation's numbers are worth."""
         super().on_train_start()
         self.print_to_log_file(
-            f"Every Dice of this training is an oracle's: its prompts are drawn {REFERENCE_PROMPTS}"
+            "Every Dice of this trainer, while it trains and afterwards, is an oracle's: its "
+            f"prompts are drawn {REFERENCE_PROMPTS}"
         )
 
     def forward_for_training(self, data: Tensor, target: Any) -> Any:
@@ -68,68 +64,22 @@ class ProMISePromptTrainer(ProMISeTrainer):
 
     def _prompted(self, data: Tensor, target: Tensor) -> Tensor:
         seed = int(torch.randint(2**31, ()))  # a resumed run goes on with torch's generator
-        masks = masks_of_target(target, self.label_manager)
-        return torch.cat([data, self._draw(masks, np.random.RandomState(seed)).to(data)], dim=1)
+        random = np.random.RandomState(seed)
+        maps = prompts_for_target(target, self.label_manager, self._num_points, random)
+        return torch.cat([data, maps.to(data)], dim=1)
 
     def image_for_validation(self, name: str, image: Tensor, labels: Tensor) -> Tensor:
-        """Return an image ``(C, Z, H, W)`` with points drawn from its labels ``(1, Z, H, W)``.
-
-        They are the same ones whenever the case of this name is validated.
-        """
-        masks = masks_of_labels(labels.transpose(0, 1), self.label_manager)
-        maps = self._draw(masks, np.random.RandomState(zlib.crc32(name.encode())))
-        return torch.cat([image, maps.transpose(0, 1).to(image)])
+        """Return an image ``(C, Z, H, W)`` with points drawn from its labels ``(1, Z, H, W)``."""
+        maps = prompts_for_case(name, labels, self.label_manager, self._num_points)
+        return torch.cat([image, maps.to(image)])
 
     def facts_of_validation(self) -> dict[str, Any]:
-        """Return what ``summary.json`` says beside the metrics."""
+        """Say where the prompts of the validation come from."""
         return {**super().facts_of_validation(), "prompts": REFERENCE_PROMPTS}
-
-    def _draw(self, masks: Tensor, random: np.random.RandomState) -> Tensor:
-        points, labels = points_from_mask(masks, self._num_points, random)
-        height, width = masks.shape[-2:]
-        return maps_of_points(points, labels, (height, width))
 
     @property
     def _num_points(self) -> int:
         network = unwrapped(self.network)
         if not isinstance(network, PlannedNetwork):
-            raise TypeError("plans of this trainer name a network of this package")
+            raise TypeError("the plans of this trainer name a network of this package")
         return network.network.num_points
-
-
-def masks_of_target(target: Tensor, labels: LabelManager) -> Tensor:
-    """Return the masks of a training target, which has a channel a region where there are regions.
-
-    See `masks_of_labels`.
-    """
-    if not labels.has_regions:
-        return masks_of_labels(target, labels)
-    regions = len(labels.foreground_regions)
-    return _known(target[:, :regions].bool(), target[:, regions:].bool())
-
-
-def masks_of_labels(segmentation: Tensor, labels: LabelManager) -> Tensor:
-    """Return what points are drawn from: 1 in a class, 0 outside of it, 2 where nobody knows.
-
-    Args:
-        segmentation: ``(B, 1, H, W)``.
-        labels: What its numbers mean.
-
-    Returns:
-        ``(B, foreground classes or regions, H, W)``, bytes.
-    """
-    classes = labels.foreground_regions if labels.has_regions else labels.foreground_labels
-    masks = [
-        torch.isin(segmentation, torch.tensor(each, device=segmentation.device)) for each in classes
-    ]
-    ignored = (
-        segmentation == labels.ignore_label if labels.has_ignore_label else segmentation[:, :0]
-    )
-    return _known(torch.cat(masks, dim=1), ignored)
-
-
-def _known(masks: Tensor, ignored: Tensor) -> Tensor:
-    """Mark what a channel says is ignored, except in an image where nothing else is left."""
-    unknown = ignored.bool().any(dim=1, keepdim=True)
-    unknown = unknown & ~unknown.all(dim=-1, keepdim=True).all(dim=-2, keepdim=True)
-    return masks.byte().masked_fill(unknown, _NEITHER)
