@@ -308,6 +308,8 @@ def predict(
     mirroring: bool = True,
     png: bool = False,
     overwrite: bool = False,
+    prompts: str | Path | None = None,
+    prompts_from: str | Path | None = None,
 ) -> Manifest:
     """Segment every image of a folder.
 
@@ -321,6 +323,10 @@ def predict(
         mirroring: Average over mirrored copies of each image, as nnU-Net does.
         png: Also write each mask as PNG.
         overwrite: Predict again what an earlier run has completed.
+        prompts: JSON file of points, for a model that takes some; see
+            :class:`nnmedseg.inference.prompts.PromptsFromFile`.
+        prompts_from: Folder of masks with the images' names to draw the points from: predictions
+            of an oracle where these are the references.
 
     Returns:
         What became of each image.
@@ -331,11 +337,19 @@ def predict(
     from nnmedseg.devices import choose_device
     from nnmedseg.inference.folder import predict_folder
     from nnmedseg.inference.predictor import MedSegPredictor
+    from nnmedseg.inference.prompts import open_prompts
 
     predictor = MedSegPredictor.from_folder(
         model, folds, checkpoint=checkpoint, device=choose_device(device), mirroring=mirroring
     )
-    return predict_folder(predictor, images, output, png=png, overwrite=overwrite)
+    return predict_folder(
+        predictor,
+        images,
+        output,
+        png=png,
+        overwrite=overwrite,
+        prompts=open_prompts(predictor, prompts, prompts_from),
+    )
 
 
 def evaluate(
