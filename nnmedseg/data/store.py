@@ -86,6 +86,19 @@ def write_case(
         file.writelines([start, description, table, *parts])
 
 
+def checksum_of(path: str | Path) -> int:
+    """Return a checksum of everything that a case's file holds, without reading more than it.
+
+    Raises:
+        DataError: The file is truncated.
+    """
+    with Path(path).open("rb") as file:
+        start = file.read(_START.size)
+    if len(start) < _START.size:
+        raise _damaged(path, f"it has only {len(start)} bytes")
+    return int(_START.unpack(start)[3])
+
+
 def _encoded(colours: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> Iterator[bytes]:
     height, width = colours.shape[1:]
     for strip in _tiles.strips_of((height, width), (slice(0, height), slice(0, width))):
@@ -252,11 +265,15 @@ class _File:
         return parts
 
     def _damaged(self, reason: object) -> DataError:
-        return DataError(
-            f"a preprocessed case cannot be read: {reason}",
-            where=self._path,
-            mend="delete it and run nnmedseg_plan_and_preprocess again",
-        )
+        return _damaged(self._path, reason)
+
+
+def _damaged(path: str | Path, reason: object) -> DataError:
+    return DataError(
+        f"a preprocessed case cannot be read: {reason}",
+        where=path,
+        mend="delete it and run nnmedseg_plan_and_preprocess again",
+    )
 
 
 class StoredArray:

@@ -1,0 +1,203 @@
+"""Panels: a few validation images with the outlines of what is there and what is predicted.
+
+They show the same cases each time, so that one epoch can be compared with another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
+
+from nnmedseg.evaluation.metrics import overlap
+
+IMAGES = 4
+CELL = 400
+"""Pixels of the longer side of a picture."""
+
+# Two of Okabe and Ito's colours, which differ for all kinds of colour vision and from skin, mucosa
+# and grey tissue.
+TRUTH_COLOUR = (240, 228, 66)
+PREDICTION_COLOUR = (86, 180, 233)
+CASING_COLOUR = (0, 0, 0)
+
+_MARGIN = 8
+_LINE = 22
+_FONT_SIZE = 14
+_PERCENTILES = (0.5, 99.5)
+
+Labels = npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class PanelCase:
+    """What is shown of a case.
+
+    Attributes:
+        name: Of the case, and of the slice for volumes.
+        image: What the network is given, ``(1, C, *patch)``.
+        plane: Index of the slice that is shown of a patch with three axes, else ``None``.
+        picture: RGB, ``(H, W, 3)``.
+        truth: Labels ``(H, W)``.
+    """
+
+    name: str
+    image: torch.Tensor
+    plane: int | None
+    picture: npt.NDArray[np.uint8]
+    truth: Labels
+
+
+def choose(names: Sequence[str], count: int = IMAGES) -> list[str]:
+    """Return names evenly spread over all of them in their order."""
+    ordered = sorted(names)
+    places = np.linspace(0, len(ordered) - 1, min(count, len(ordered)))
+    return [ordered[round(place)] for place in places]
+
+
+def cut_out(name: str, data: Any, labels: Any, patch_size: Sequence[int]) -> PanelCase:
+    """Return the part of a preprocessed case that is shown: of a patch's size, around a structure.
+
+    Args:
+        name: Of the case.
+        data: Image ``(C, Z, H, W)``.
+        labels: ``(1, Z, H, W)``, negative outside of the image.
+        patch_size: Two or three sides; of volumes with two, the slice with most foreground.
+    """
+    mask = np.asarray(labels[0])
+    depth = int(np.argmax((mask > 0).sum((1, 2))))
+    centre = _centre(mask[depth] > 0)
+    rows, columns = (
+        _window(middle, side, length)
+        for middle, side, length in zip(centre, patch_size[-2:], mask.shape[1:], strict=True)
+    )
+    planes = slice(depth, depth + 1)
+    if len(patch_size) == 3:
+        planes = _window(depth, patch_size[0], mask.shape[0])
+    image = np.asarray(data[:, planes, rows, columns], np.float32)
+    truth = np.maximum(mask[depth, rows, columns], 0)
+    shown = depth - planes.start
+    picture = to_picture(image[:, shown])
+    padding = [
+        (0, side - length) for side, length in zip(patch_size[-2:], truth.shape, strict=True)
+    ]
+    if len(patch_size) == 3:
+        padding = [(0, patch_size[0] - image.shape[1]), *padding]
+    else:
+        image = image[:, 0]
+    return PanelCase(
+        name=name if mask.shape[0] == 1 else f"{name}, slice {depth + 1} of {mask.shape[0]}",
+        image=torch.from_numpy(np.pad(image, [(0, 0), *padding]))[None],
+        plane=shown if len(patch_size) == 3 else None,
+        picture=picture,
+        truth=truth,
+    )
+
+
+def _centre(mask: npt.NDArray[np.bool_]) -> tuple[int, int]:
+    """Return the middle of the box around the foreground, or of the image without any."""
+    if not mask.any():
+        return mask.shape[0] // 2, mask.shape[1] // 2
+    boxes = [np.flatnonzero(mask.any(axis)) for axis in (1, 0)]
+    return int(boxes[0][[0, -1]].mean()), int(boxes[1][[0, -1]].mean())
+
+
+def _window(middle: int, side: int, length: int) -> slice:
+    start = min(max(middle - side // 2, 0), max(length - side, 0))
+    return slice(start, min(start + side, length))
+
+
+def to_picture(image: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """Return ``(C, H, W)`` of any scale as RGB ``(H, W, 3)``.
+
+    Three channels are colours; of any other number the first one is shown in grey.
+    """
+    channels = image if len(image) == 3 else image[:1]
+    low, high = np.percentile(channels, _PERCENTILES, axis=(1, 2))[..., None, None]
+    scaled = (channels - low) / np.maximum(high - low, 1e-6)
+    bytes_ = (np.clip(scaled, 0, 1) * 255).round().astype(np.uint8)
+    return np.moveaxis(np.broadcast_to(bytes_, (3, *image.shape[1:])), 0, -1)
+
+
+def draw_panel(
+    title: str, cases: Sequence[PanelCase], predictions: Sequence[Labels]
+) -> Image.Image:
+    """Return the cases in two columns with a legend above and a caption below each.
+
+    Args:
+        title: For instance the epoch.
+        cases: What is shown.
+        predictions: Labels ``(H, W)`` of each.
+    """
+    pictures = [_outlined(case, labels) for case, labels in zip(cases, predictions, strict=True)]
+    captions = [
+        f"{case.name}   {_score(labels, case.truth)}"
+        for case, labels in zip(cases, predictions, strict=True)
+    ]
+    columns = min(len(pictures), 2)
+    rows = -(-len(pictures) // columns)
+    width, height = (max(picture.size[axis] for picture in pictures) for axis in (0, 1))
+    cell_width, cell_height = width + _MARGIN, height + _LINE + _MARGIN
+    sheet = Image.new(
+        "RGB", (columns * cell_width + _MARGIN, rows * cell_height + _LINE + 2 * _MARGIN), "white"
+    )
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(_FONT_SIZE)
+    _draw_legend(draw, font, title)
+    for index, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        left = _MARGIN + index % columns * cell_width
+        top = _LINE + 2 * _MARGIN + index // columns * cell_height
+        sheet.paste(picture, (left + (width - picture.width) // 2, top))
+        draw.text((left, top + height + 2), caption, "black", font)
+    return sheet
+
+
+def _draw_legend(draw: ImageDraw.ImageDraw, font: Any, title: str) -> None:
+    left, middle = _MARGIN, _MARGIN + _LINE // 2
+    draw.text((left, middle), title, "black", font, anchor="lm")
+    left += round(draw.textlength(title, font)) + 3 * _MARGIN
+    for colour, meaning in ((TRUTH_COLOUR, "truth"), (PREDICTION_COLOUR, "prediction")):
+        draw.line((left, middle, left + 24, middle), CASING_COLOUR, 7)
+        draw.line((left + 1, middle, left + 23, middle), colour, 4)
+        draw.text((left + 30, middle), meaning, "black", font, anchor="lm")
+        left += 30 + round(draw.textlength(meaning, font)) + 2 * _MARGIN
+
+
+def _outlined(case: PanelCase, prediction: Labels) -> Image.Image:
+    """Return the enlarged picture with the outlines, the truth's wider and below the other."""
+    factor = CELL / max(case.truth.shape)
+    size = tuple(max(1, round(side * factor)) for side in reversed(case.truth.shape))
+    pixels = np.array(Image.fromarray(case.picture).resize(size, Image.Resampling.BICUBIC))
+    for labels, colour, width in (
+        (case.truth, TRUTH_COLOUR, 2),
+        (prediction, PREDICTION_COLOUR, 1),
+    ):
+        line = _edges(np.array(Image.fromarray(labels.astype(np.int32)).resize(size, 0)))
+        pixels[_widened(line, width + 1)] = CASING_COLOUR
+        pixels[_widened(line, width)] = colour
+    return Image.fromarray(pixels)
+
+
+def _edges(labels: Labels) -> npt.NDArray[np.bool_]:
+    """Return the pixels of structures that touch another label."""
+    outside = np.pad(labels, 1, mode="edge")
+    neighbours = (outside[:-2, 1:-1], outside[2:, 1:-1], outside[1:-1, :-2], outside[1:-1, 2:])
+    return (labels > 0) & np.any([labels != other for other in neighbours], axis=0)
+
+
+def _widened(line: npt.NDArray[np.bool_], width: int) -> npt.NDArray[np.bool_]:
+    return ndimage.distance_transform_edt(~line) < width if line.any() else line
+
+
+def _score(prediction: Labels, truth: Labels) -> str:
+    """Return the Dice over the labels that either has."""
+    present = sorted({*np.unique(prediction).tolist(), *np.unique(truth).tolist()} - {0})
+    if not present:
+        return "nothing there, nothing predicted"
+    scores = [overlap(prediction, truth, label).dice for label in present]
+    return f"Dice {np.mean(scores):.3f}"

@@ -1,0 +1,212 @@
+"""nnU-Net's trainer with figures, pictures and a record of every epoch, and little on the screen.
+
+Epochs are counted from 1 in what users see, and from 0 in nnU-Net's own log and code.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from nnmedseg.trainers.epoch_display import EpochDisplay
+from nnmedseg.trainers.peak_memory import peak_memory
+from nnmedseg.trainers.training_log import CsvLog, EpochResult, EventLog
+
+logger = logging.getLogger(__name__)
+
+SHARE_FOR_PLOTTING = 0.02
+"""Of the time of the epochs, that drawing progress.png may take."""
+
+
+class WatchedTrainer(nnUNetTrainer):
+    """Shows and keeps what happens in each epoch.
+
+    nnU-Net's own lines go to its log file only where ours are shown, that is in our commands and
+    wherever the package's log is set to INFO; elsewhere nnU-Net prints as ever.
+
+    Attributes:
+        val_every: Epochs from one validation on patches to the next. The first epoch and the last
+            one are validated in any case; in between, the last values stand.
+    """
+
+    val_every: int = 1
+
+    _display: EpochDisplay | None = None
+    _validated = True
+    _seconds_of_epochs = 0.0
+    _seconds_of_plots = 0.0
+    _is_plotted = False
+
+    def print_to_log_file(
+        self, *args: Any, also_print_to_console: bool = True, add_timestamp: bool = True
+    ) -> None:
+        """Write to the log file, and to the screen what is not nnU-Net's."""
+        shown = also_print_to_console and not logger.isEnabledFor(logging.INFO)
+        super().print_to_log_file(*args, also_print_to_console=shown, add_timestamp=add_timestamp)
+        if also_print_to_console and not shown and self.local_rank == 0:
+            writer = sys._getframe(1).f_globals["__name__"]
+            message = " ".join(map(str, args)).strip()
+            if not writer.startswith("nnunetv2.") or message.startswith("WARNING"):
+                logger.info("%s", message)
+
+    def on_train_start(self) -> None:
+        """Begin; what the repeated epochs of a resumed run have left is removed."""
+        super().on_train_start()
+        if self.local_rank != 0:
+            return
+        folder = Path(self.output_folder)
+        self._csv = CsvLog(folder, self.current_epoch)
+        self._event_log = EventLog(folder, self.current_epoch)
+        if logger.isEnabledFor(logging.INFO):
+            self._display = EpochDisplay(self.current_epoch)
+
+    def on_epoch_start(self) -> None:
+        """Begin an epoch, and decide whether it is validated."""
+        super().on_epoch_start()
+        self._validated = self._is_to_be_validated()
+        if self._display is not None:
+            self._display.epoch_starts(
+                self.current_epoch,
+                self.num_epochs,
+                self.num_iterations_per_epoch + self._validated * self.num_val_iterations_per_epoch,
+                self.configuration_manager.batch_size,
+            )
+
+    def _is_to_be_validated(self) -> bool:
+        # Without a best value, which a new stage of training forgets, there is nothing to carry on.
+        number = self.current_epoch + 1
+        is_due = number % self.val_every == 0 or number >= self.num_epochs
+        return is_due or self._best_ema is None
+
+    def on_train_epoch_start(self) -> None:
+        """Begin the training batches."""
+        super().on_train_epoch_start()
+        self._training_starts = time.monotonic()
+
+    def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Train on a batch and move the bar."""
+        result = super().train_step(batch)
+        if self._display is not None:
+            rate = self.optimizer.param_groups[0]["lr"]
+            self._display.batch_trained(float(np.mean(result["loss"])), rate)
+        return result
+
+    def on_train_epoch_end(self, train_outputs: list[dict[str, Any]]) -> None:
+        """End the training batches."""
+        self._training_seconds = time.monotonic() - self._training_starts
+        super().on_train_epoch_end(train_outputs)
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin the validation batches, of which there are none in most epochs if so asked."""
+        super().on_validation_epoch_start()
+        self._validation_batches = self.num_val_iterations_per_epoch
+        if not self._validated:
+            self.num_val_iterations_per_epoch = 0
+
+    def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Validate on a batch and move the bar."""
+        result = super().validation_step(batch)
+        if self._display is not None:
+            self._display.batch_validated()
+        return result
+
+    def on_validation_epoch_end(self, val_outputs: list[dict[str, Any]]) -> None:
+        """End the validation batches; without any, the values of the epoch before stand."""
+        self.num_val_iterations_per_epoch = self._validation_batches
+        if self._validated:
+            super().on_validation_epoch_end(val_outputs)
+            return
+        # Not through nnU-Net's MetaLogger, which would move the average on with the same value.
+        log = self.logger.local_logger
+        for key in ("mean_fg_dice", "ema_fg_dice", "dice_per_class_or_region", "val_losses"):
+            log.log(key, log.get_value(key, -1), self.current_epoch)
+
+    def on_epoch_end(self) -> None:
+        """Keep the epoch's figures, then save checkpoints, so that none lacks its row."""
+        if self.local_rank != 0:
+            super().on_epoch_end()
+            return
+        result = self._result()
+        self._csv.append(result)
+        self._event_log.append(result)
+        self._seconds_of_epochs += result.seconds
+        best_before = self._best_ema
+        with self._plotting_seldom():
+            super().on_epoch_end()
+        if self._display is not None:
+            is_best = self._best_ema is not best_before
+            self._display.epoch_ends(result, validated=self._validated, is_best=is_best)
+
+    def on_train_end(self) -> None:
+        """End with a drawing of all epochs."""
+        super().on_train_end()
+        if self.local_rank == 0:
+            self._event_log.close()
+            if not self._is_plotted:
+                self.logger.plot_progress_png(self.output_folder)
+        self.stop_display()
+
+    def stop_display(self) -> None:
+        """Take the bar away; whoever catches what ends a training early calls it."""
+        if self._display is not None:
+            self._display.close()
+            self._display = None
+
+    def _result(self) -> EpochResult:
+        log = self.logger.get_value
+        train_seconds = max(self._training_seconds, 1e-9)
+        images = self.num_iterations_per_epoch * self.configuration_manager.batch_size
+        peak = peak_memory(self.device)
+        classes = log("dice_per_class_or_region", -1)
+        return EpochResult(
+            epoch=self.current_epoch + 1,
+            train_loss=float(log("train_losses", -1)),
+            val_loss=float(log("val_losses", -1)),
+            pseudo_dice=float(log("mean_fg_dice", -1)),
+            pseudo_dice_of_classes=dict(zip(self._class_names(), map(float, classes), strict=True)),
+            ema_pseudo_dice=float(log("ema_fg_dice", -1)),
+            learning_rate=float(log("lrs", -1)),
+            seconds=time.time() - log("epoch_start_timestamps", -1),
+            images_per_second=images / train_seconds,
+            skipped_batches=int(getattr(self, "skipped_batches", 0)),
+            peak_memory_mib=None if peak is None else peak / 2**20,
+        )
+
+    def _class_names(self) -> list[str]:
+        """Return the names of the classes in the order of nnU-Net's Dice."""
+        manager = self.label_manager
+        names = {
+            tuple(value) if isinstance(value, list) else value: name
+            for name, value in self.dataset_json["labels"].items()
+        }
+        labels = manager.foreground_regions if manager.has_regions else manager.foreground_labels
+        return [re.sub(r"[^\w.-]+", "_", names.get(label, str(label))) for label in labels]
+
+    @contextmanager
+    def _plotting_seldom(self) -> Iterator[None]:
+        """Let nnU-Net draw progress.png only as long as that takes little of the time."""
+        draw = self.logger.plot_progress_png
+        self._is_plotted = self._seconds_of_plots <= SHARE_FOR_PLOTTING * self._seconds_of_epochs
+
+        def draw_and_count(folder: str) -> None:
+            start = time.monotonic()
+            draw(folder)
+            self._seconds_of_plots += time.monotonic() - start
+
+        def draw_nothing(folder: str) -> None:
+            pass
+
+        self.logger.plot_progress_png = draw_and_count if self._is_plotted else draw_nothing
+        try:
+            yield
+        finally:
+            del self.logger.plot_progress_png
