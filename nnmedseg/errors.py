@@ -9,13 +9,18 @@ from pathlib import Path
 class UserError(Exception):
     """Something that the user can mend: what is wrong, where, and what to do about it.
 
-    Commands print the message without a traceback and exit with code 2.
+    Commands print the message without a traceback and exit with its code.
+
+    Attributes:
+        exit_code: Of the command: 2, unless the kind of error has its own.
 
     Args:
         what: The problem in one sentence.
         where: The file, folder or argument that it concerns.
         mend: What to do about it, as an instruction.
     """
+
+    exit_code = 2
 
     def __init__(self, what: str, *, where: str | Path | None = None, mend: str | None = None):
         self.what = what
@@ -43,6 +48,12 @@ class SizeError(UserError, ValueError):
 
 class WeightsError(UserError):
     """A checkpoint that does not hold what the network needs."""
+
+
+class NonFiniteError(UserError):
+    """A training whose losses or gradients are not finite, and that going back has not mended."""
+
+    exit_code = 3
 
 
 def list_some(names: Sequence[object], limit: int = 10) -> str:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 
 from nnmedseg.errors import UserError
 
-EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
 
@@ -63,7 +62,7 @@ def run(
 ) -> int:
     """Parse the arguments, run the command and return its exit code.
 
-    A user's mistake is printed to stderr as one message without a traceback and gives 2.
+    A `UserError` is printed to stderr as one message without a traceback and gives its exit code.
     """
     parsed = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout, force=True)
@@ -77,7 +76,7 @@ def run(
     except UserError as error:
         sys.stdout.flush()
         sys.stderr.write(f"error: {error}\n")
-        return EXIT_USER_ERROR
+        return error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; run the same command again to go on\n")
         return EXIT_INTERRUPTED

@@ -20,8 +20,8 @@ from nnmedseg.networks.adapter import PlannedNetwork
 from nnmedseg.networks.layers.layout import lay_out_weights
 from nnmedseg.nnunet import captured_output
 from nnmedseg.nnunet.registration import register
-from nnmedseg.trainers.loading import AugmentingTrainer
 from nnmedseg.trainers.group import first_goes_ahead
+from nnmedseg.trainers.loading import AugmentingTrainer
 from nnmedseg.trainers.losses import AuxiliaryLoss
 from nnmedseg.trainers.objectives import build_objective
 from nnmedseg.trainers.optimizers import build_optimizer
@@ -203,7 +203,8 @@ class MedSegTrainer(AugmentingTrainer, ReliableTrainer):
 
     def _do_i_compile(self) -> bool:
         # nnU-Net compiles unless told otherwise; custom operators gain little and often fail there.
-        return "nnUNet_compile" in os.environ and super()._do_i_compile()
+        is_asked = self.compile_network is not None or "nnUNet_compile" in os.environ
+        return is_asked and super()._do_i_compile()
 
     def plot_network_architecture(self) -> None:
         """Do nothing: nnU-Net's drawing needs a package that is no longer maintained."""
@@ -224,6 +225,8 @@ def apply_recipe(trainer: nnUNetTrainer, recipe: Recipe) -> None:
     trainer.weight_decay = recipe.weight_decay
     trainer.num_epochs = recipe.epochs
     trainer.oversample_foreground_percent = recipe.oversample_foreground
+    trainer.precision = recipe.precision
+    trainer.gradient_clipping = recipe.gradient_clipping
     trainer.save_every = 1  # an interruption costs at most one epoch
 
 

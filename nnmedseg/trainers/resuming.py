@@ -36,6 +36,8 @@ class ResumableTrainer(nnUNetTrainer):
     """
 
     save_every: int
+    network: Any
+    grad_scaler: Any
     _random_states: Mapping[str, Any] | None = None
 
     def on_train_start(self) -> None:
