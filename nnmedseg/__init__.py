@@ -235,6 +235,11 @@ def train(
     encoder_weights: str | Path = "paper",
     stage: int | None = None,
     device: str | None = None,
+    num_gpus: int = 1,
+    val_every: int = 1,
+    save_every: int = 1,
+    panel_every: int = 10,
+    trackers: Mapping[str, str | None] | None = None,
     overwrite: bool = False,
     must_continue: bool = False,
     folders: Folders | None = None,
@@ -256,6 +261,12 @@ def train(
         stage: 1 to train the first stage alone, where the trainer has two (see
             :mod:`nnmedseg.trainers.stages`).
         device: ``"cuda"``, ``"mps"`` or ``"cpu"`` (default: the first that is there).
+        val_every: Validate on patches in every so manieth epoch, and in the first and the last.
+        save_every: Write the latest checkpoint after every so manieth epoch.
+        panel_every: Draw validation images with outlines after every so manieth epoch, and after
+            the last; 0 for never.
+        trackers: Where figures go besides the fold's folder: ``"mlflow"`` with the URI of its
+            store, ``"wandb"`` with a project, or ``None`` for their usual ones.
         overwrite: Delete an earlier run of the same name; a finished first stage stays unless it
             alone is trained.
         must_continue: Refuse to start from the beginning.
@@ -272,7 +283,9 @@ def train(
     from nnmedseg.trainers import default_plans_name, find_trainer
     from nnmedseg.trainers.settings import RunSettings, parse_fold
     from nnmedseg.trainers.stages import train as run
+    from nnmedseg.trainers.trackers import check_installed
 
+    check_installed(trackers or {})
     name = folders.dataset_name(dataset)
     trainer_class = find_trainer(trainer)
     settings = RunSettings(
@@ -286,6 +299,11 @@ def train(
         recipe=recipe or {},
         seed=seed,
         encoder_weights=str(encoder_weights),
+        num_gpus=num_gpus,
+        val_every=val_every,
+        save_every=save_every,
+        panel_every=panel_every,
+        trackers=trackers or {},
     )
     return run(
         settings,

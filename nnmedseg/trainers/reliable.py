@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch import Tensor
 
-from nnmedseg.trainers.resuming import ResumableTrainer
+from nnmedseg.trainers.distributed import DistributedTrainer
+from nnmedseg.trainers.guarding import GuardedTrainer
+from nnmedseg.trainers.watching import WatchedTrainer
 
 
-class ReliableTrainer(ResumableTrainer):
+class ReliableTrainer(WatchedTrainer, GuardedTrainer, DistributedTrainer):
     """nnU-Net's trainer with all that keeps a long run from being lost."""
+
+    def image_for_validation(self, name: str, image: Tensor, labels: Tensor) -> Tensor:
+        """Return what the network is given of a preprocessed case.
+
+        Args:
+            name: Of the case.
+            image: ``(C, Z, H, W)``.
+            labels: ``(1, Z, H, W)``, for networks that are prompted.
+        """
+        del name, labels
+        return image
+
+    def facts_of_validation(self) -> dict[str, Any]:
+        """Return what ``summary.json`` is to say beside the metrics."""
+        return {}
 
 
 def reliable(trainer_class: type[nnUNetTrainer]) -> type[nnUNetTrainer]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import datetime
 import errno
 import logging
 import os
 import random
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnmedseg.cores import cpu_count
 from nnmedseg.data.splits import SPLITS_FILE
 from nnmedseg.errors import NotFoundError, UserError
-from nnmedseg.files import read_json, write_json
+from nnmedseg.files import read_json
 from nnmedseg.locks import locked
+from nnmedseg.nnunet import captured_output
 from nnmedseg.paths import Folders
 from nnmedseg.trainers import find_trainer
 from nnmedseg.trainers.base import MedSegTrainer, apply_recipe, set_iterations
@@ -34,14 +36,43 @@ from nnmedseg.trainers.checkpoints import (
     newest_readable,
     remove_unfinished,
 )
+from nnmedseg.trainers.group import (
+    BACKENDS,
+    check_batch_size,
+    check_devices,
+    from_first,
+    in_group,
+    joined,
+)
 from nnmedseg.trainers.interruption import Interrupted, interruptible
+from nnmedseg.trainers.launching import launch
+from nnmedseg.trainers.place import Place, number_of_processes, place_from_environment
 from nnmedseg.trainers.recipes import NNUNET, SETTINGS_OF_ANY_TRAINER, Recipe
 from nnmedseg.trainers.reliable import reliable
+from nnmedseg.trainers.run_record import RunRecord, circumstances, status_recorded
 from nnmedseg.trainers.settings import RUN_FILE, RunSettings
+from nnmedseg.trainers.watching import WatchedTrainer
 
 logger = logging.getLogger(__name__)
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is left to do for a run.
+
+    Attributes:
+        settings: What to train.
+        folders: Where preprocessed data are and results go.
+        record: What the run's settings are, for its folder.
+        checkpoint: What to go on from, or ``None`` to begin.
+    """
+
+    settings: RunSettings
+    folders: Folders
+    record: Mapping[str, Any]
+    checkpoint: Path | None
 
 
 def train(
@@ -53,6 +84,8 @@ def train(
     must_continue: bool = False,
 ) -> Path:
     """Train one fold and validate it. Run again, it goes on where it was interrupted.
+
+    Started by ``torchrun``, this process is one of several that train together.
 
     Args:
         settings: What to train.
@@ -66,31 +99,106 @@ def train(
 
     Raises:
         UserError: The plans, the data or the trainer are missing, an earlier run in the same folder
-            had other settings or another split, another process trains this fold, or the disk is
-            full.
+            had other settings or another split, another process trains this fold, the disk is
+            full, or there are too few devices or images in a batch for so many processes.
         WeightsError: The earlier run has left checkpoints, and none can be read.
         Interrupted: A signal has asked to end.
     """
+    place = place_from_environment()
+    check_devices(device, settings.num_gpus)
+    processes = number_of_processes(place, settings.num_gpus)
+    with (
+        _stop_explained(processes),
+        interruptible(),
+        joined(place, device) as own_device,
+        ExitStack() as preparation,
+    ):
+        job = None
+        if place.is_first:
+            prepared = _prepared(
+                settings, folders, processes, overwrite=overwrite, must_continue=must_continue
+            )
+            job = preparation.enter_context(prepared)
+        job = from_first(job, place)
+        if job is not None and settings.num_gpus > 1:
+            launch(_train_here, job, device, settings.num_gpus)
+        elif job is not None:
+            _train_here(job, place, own_device)
+    return settings.output_folder(folders)
+
+
+@contextmanager
+def _prepared(
+    settings: RunSettings,
+    folders: Folders,
+    processes: int,
+    *,
+    overwrite: bool,
+    must_continue: bool,
+) -> Iterator[Job | None]:
+    """Hold the fold's lock and find what is left to do: ``None`` where all is done."""
     trainer_class = reliable(find_trainer(settings.trainer_name))
     plans = settings.resolved_plans(folders)
+    check_batch_size(plans["configurations"][settings.configuration]["batch_size"], processes)
     output = settings.output_folder(folders)
     record = settings.record(recipe_of(trainer_class, plans, settings), folders)
-    with interruptible(), locked(output, "trained"), _full_disk_explained(output):
+    with locked(output, "trained"), _full_disk_explained(output):
         if overwrite and output.is_dir():
             shutil.rmtree(output)
         _check_same_settings(output, record)
         remove_unfinished(output)
         if (output / FINAL).is_file() and (output / "validation" / "summary.json").is_file():
             logger.info("Already trained and validated: %s (--overwrite trains anew)", output)
-            return output
+            yield None
+            return
         checkpoint = _find_checkpoint(output, must_continue=must_continue)
-        _set_threads(device, settings.seed)
-        plans["continue_training"] = checkpoint is not None
-        trainer = _construct(trainer_class, plans, settings, folders, device)
-        write_json({**record, **_circumstances(device)}, output / RUN_FILE)
-        with _cleanly_ended(trainer):
-            _run(trainer, checkpoint)
-    return output
+        if checkpoint is not None:
+            _say_how_many(output, processes)
+        yield Job(settings, folders, record, checkpoint)
+
+
+def _say_how_many(output: Path, processes: int) -> None:
+    """Say that a run goes on with another number of processes, which is allowed."""
+    earlier = read_json(output / RUN_FILE).get("processes", 1)
+    if earlier != processes:
+        logger.info("Going on with %d process(es), begun with %d", processes, earlier)
+
+
+def _train_here(job: Job, place: Place, device: torch.device) -> None:
+    """Do a job in this process, which may be one of several."""
+    settings = job.settings
+    output = settings.output_folder(job.folders)
+    _set_threads(device, settings.seed, place)
+    plans = settings.resolved_plans(job.folders)
+    plans["continue_training"] = job.checkpoint is not None
+    with _full_disk_explained(output):
+        trainer_class = reliable(find_trainer(settings.trainer_name))
+        trainer = _construct(trainer_class, plans, settings, job.folders, device)
+        record = _begun_record(job, trainer, place) if place.is_first else None
+        _watch(trainer, settings, record)
+        with status_recorded(record, trainer.device), _cleanly_ended(trainer):
+            _run(trainer, job.checkpoint)
+
+
+def _begun_record(job: Job, trainer: nnUNetTrainer, place: Place) -> RunRecord:
+    record = RunRecord(Path(trainer.output_folder))
+    processes = {
+        "processes": place.size,
+        "backend": BACKENDS[trainer.device.type] if place.size > 1 else None,
+    }
+    facts = circumstances(trainer.device, Path(trainer.preprocessed_dataset_folder))
+    record.begin({**job.record, **processes, **facts}, resumed=job.checkpoint is not None)
+    return record
+
+
+def _watch(trainer: nnUNetTrainer, settings: RunSettings, record: RunRecord | None) -> None:
+    """Hand over what the run's settings say about watching and saving."""
+    trainer.save_every = settings.save_every
+    if isinstance(trainer, WatchedTrainer):
+        trainer.val_every = settings.val_every
+        trainer.panel_every = settings.panel_every
+        trainer.trackers = settings.trackers
+        trainer.run_record = record
 
 
 def _find_checkpoint(output: Path, *, must_continue: bool) -> Path | None:
@@ -127,6 +235,8 @@ def _run(trainer: nnUNetTrainer, checkpoint: Path | None) -> None:
     if checkpoint is None or checkpoint.name != FINAL:
         trainer.run_training()
     trainer.perform_actual_validation()
+    if isinstance(trainer, WatchedTrainer):
+        trainer.note_validation()
 
 
 @contextmanager
@@ -137,12 +247,26 @@ def _cleanly_ended(trainer: nnUNetTrainer) -> Iterator[None]:
     except Interrupted as error:
         done, epochs = trainer.current_epoch, trainer.num_epochs
         goes_on = f"after epoch {done}" if done < epochs else "with the validation"
-        logger.warning("Stopped by %s; the same command goes on %s", error.name, goes_on)
+        if not in_group():
+            logger.warning("Stopped by %s; the same command goes on %s", error.name, goes_on)
         raise
     finally:
+        if isinstance(trainer, WatchedTrainer):
+            trainer.stop_watching(failed=sys.exc_info()[0] is not None)
         for loader in (trainer.dataloader_train, trainer.dataloader_val):
             if hasattr(loader, "_finish"):
                 loader._finish()
+
+
+@contextmanager
+def _stop_explained(processes: int) -> Iterator[None]:
+    """Say at an interruption of several processes, each of which was somewhere, what comes next."""
+    try:
+        yield
+    except Interrupted as error:
+        if processes > 1:
+            logger.warning("Stopped by %s; the same command goes on where it stopped", error.name)
+        raise
 
 
 @contextmanager
@@ -203,13 +327,14 @@ def _construct(
     device: torch.device,
 ) -> nnUNetTrainer:
     dataset_json = read_json(folders.preprocessed / settings.dataset_name / "dataset.json")
-    trainer = trainer_class(
-        plans=plans,
-        configuration=settings.configuration,
-        fold=settings.fold,
-        dataset_json=dataset_json,
-        device=device,
-    )
+    with captured_output(logger):
+        trainer = trainer_class(
+            plans=plans,
+            configuration=settings.configuration,
+            fold=settings.fold,
+            dataset_json=dataset_json,
+            device=device,
+        )
     if not isinstance(trainer, MedSegTrainer):
         # nnU-Net's own trainers know nothing of recipes in plans: their numbers are attributes.
         _check_understood(trainer_class, settings)
@@ -234,28 +359,25 @@ def _check_understood(trainer_class: type[nnUNetTrainer], settings: RunSettings)
         )
 
 
-def _set_threads(device: torch.device, seed: int | None) -> None:
-    """Share the cores between the network and the data loaders; a seed asks for one loader."""
+def _set_threads(device: torch.device, seed: int | None, place: Place) -> None:
+    """Share the cores between the network and the data loaders; a seed asks for one loader.
+
+    The processes on this machine have an equal share each, and draw different random numbers.
+    """
+    cores = max(1, cpu_count() // place.local_size)
     if device.type == "cpu":
-        torch.set_num_threads(cpu_count())
+        torch.set_num_threads(cores)
         # The network itself uses all cores: more than a few loaders would only slow it down.
-        os.environ["nnUNet_n_proc_DA"] = str(max(1, cpu_count() // 4))
+        os.environ["nnUNet_n_proc_DA"] = str(max(1, cores // 4))
     elif device.type == "cuda":
         torch.backends.cudnn.benchmark = seed is None
         torch.backends.cudnn.deterministic = seed is not None
+        loaders = int(os.environ.get("nnUNet_n_proc_DA", cores))
+        os.environ["nnUNet_n_proc_DA"] = str(min(loaders, cores))
     if seed is not None:
         os.environ["nnUNet_n_proc_DA"] = "0"
-        random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002 - the augmentation draws from the global generator
-        torch.manual_seed(seed)
-
-
-def _circumstances(device: torch.device) -> dict[str, Any]:
-    """Return what else a reader of the model folder wants to know."""
-    from importlib.metadata import version  # noqa: PLC0415 - only here
-
-    return {
-        "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else device.type,
-        "versions": {name: version(name) for name in ("nnmedseg", "nnunetv2", "torch")},
-    }
+        random.seed(seed + place.rank)
+        np.random.seed(seed + place.rank)  # noqa: NPY002 - the augmentation's global generator
+        torch.manual_seed(seed + place.rank)
+    elif place.rank > 0:
+        torch.manual_seed(torch.initial_seed() + place.rank)  # PyTorch begins alike everywhere

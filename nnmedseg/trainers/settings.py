@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,13 @@ class RunSettings:
         patch_size: Sides of the patches in pixels or voxels instead of the plan's, or ``None``.
         first_stage: What the second of two stages starts from; see
             :mod:`nnmedseg.trainers.stages`.
+        num_gpus: Processes to start on this machine, one a device. A run may go on with another
+            number.
+        val_every: Epochs from one validation on patches to the next.
+        save_every: Epochs from one latest checkpoint to the next.
+        panel_every: Epochs from one panel of validation images to the next; 0 for none.
+        trackers: Where figures go besides the fold's folder; see
+            :class:`nnmedseg.trainers.trackers.Tracking`.
     """
 
     dataset_name: str
@@ -56,6 +63,11 @@ class RunSettings:
     encoder_weights: str = PAPER
     patch_size: tuple[int, ...] | None = None
     first_stage: FirstStage | None = None
+    num_gpus: int = 1
+    val_every: int = 1
+    save_every: int = 1
+    panel_every: int = 10
+    trackers: Mapping[str, str | None] = field(default_factory=dict)
 
     def output_folder(self, folders: Folders) -> Path:
         """Return the fold's folder, named as nnU-Net names it."""
