@@ -103,6 +103,11 @@ def positive_int(text: str) -> int:
     return value
 
 
+def not_negative_int(text: str) -> int:
+    """Parse an argument that must be 0 or more."""
+    return 0 if text == "0" else positive_int(text)
+
+
 def not_negative_float(text: str) -> float:
     """Parse an argument that must be at least 0."""
     try:

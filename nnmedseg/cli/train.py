@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-p", "--plans", help="plans (default: the trainer's own)")
     _command.add_plugin(parser)
     _add_recipe_options(parser)
+    _add_watching_options(parser)
     parser.add_argument(
         "--encoder-weights",
         default="paper",
@@ -100,10 +101,54 @@ def _add_recipe_options(parser: argparse.ArgumentParser) -> None:
         "--scheduler", choices=("poly", "cosine", "cosine_restarts", "plateau", "constant")
     )
     group.add_argument(
+        "--augmentation", metavar="NAME", help="nnunet, none, or a paper's, for instance rosper"
+    )
+    group.add_argument(
         "--as-released",
         action="store_true",
         help="with 2d_paper: the loss with the faults of the authors' released code, to reproduce "
         "their numbers",
+    )
+
+
+def _add_watching_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("watching", "what is looked at and kept, and how often")
+    group.add_argument(
+        "--val-every",
+        type=_command.positive_int,
+        default=1,
+        metavar="N",
+        help="validate on patches in every Nth epoch, and in the first and the last (default: 1)",
+    )
+    group.add_argument(
+        "--save-every",
+        type=_command.positive_int,
+        default=1,
+        metavar="N",
+        help="write the latest checkpoint after every Nth epoch (default: 1)",
+    )
+    group.add_argument(
+        "--panel-every",
+        type=_command.not_negative_int,
+        default=10,
+        metavar="N",
+        help="draw four validation images with outlines after every Nth epoch, and after the last "
+        "(default: 10; 0 for never)",
+    )
+    group.add_argument(
+        "--mlflow",
+        nargs="?",
+        const="",
+        metavar="URI",
+        help="send the figures of each epoch to MLflow (default: its variable MLFLOW_TRACKING_URI, "
+        "else the folder mlruns in the results)",
+    )
+    group.add_argument(
+        "--wandb",
+        nargs="?",
+        const="",
+        metavar="PROJECT",
+        help="send them to Weights & Biases (default: its variable WANDB_PROJECT, else nnmedseg)",
     )
 
 
@@ -165,6 +210,7 @@ def _train(options: argparse.Namespace) -> None:
         "weight_decay": options.weight_decay,
         "optimizer": options.optimizer,
         "scheduler": options.scheduler,
+        "augmentation": options.augmentation,
         "loss_form": "released" if options.as_released else None,
     }
     fold_folder = train(
@@ -181,6 +227,14 @@ def _train(options: argparse.Namespace) -> None:
         stage=options.stage,
         device=options.device,
         num_gpus=options.num_gpus,
+        val_every=options.val_every,
+        save_every=options.save_every,
+        panel_every=options.panel_every,
+        trackers={
+            name: place or None
+            for name in ("mlflow", "wandb")
+            if (place := getattr(options, name)) is not None
+        },
         overwrite=options.overwrite,
         must_continue=options.must_continue,
         folders=folders,

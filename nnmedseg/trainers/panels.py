@@ -40,16 +40,21 @@ class PanelCase:
     """What is shown of a case.
 
     Attributes:
-        name: Of the case, and of the slice for volumes.
-        image: What the network is given, ``(1, C, *patch)``.
-        plane: Index of the slice that is shown of a patch with three axes, else ``None``.
-        picture: RGB, ``(H, W, 3)``.
-        truth: Labels ``(H, W)``.
+        name: Of the case.
+        caption: The name, with the slice of a volume.
+        image: A patch as preprocessed, ``(C, Z, H, W)``, filled up with zeros; one slice for a
+            network of two dimensions.
+        labels: Its labels ``(1, Z, H, W)``.
+        plane: Index of the slice that is shown.
+        picture: That slice as RGB, ``(H, W, 3)``, without what was filled up.
+        truth: Its labels ``(H, W)``.
     """
 
     name: str
+    caption: str
     image: torch.Tensor
-    plane: int | None
+    labels: torch.Tensor
+    plane: int
     picture: npt.NDArray[np.uint8]
     truth: Labels
 
@@ -64,39 +69,31 @@ def choose(names: Sequence[str], count: int = IMAGES) -> list[str]:
 def cut_out(name: str, data: Any, labels: Any, patch_size: Sequence[int]) -> PanelCase:
     """Return the part of a preprocessed case that is shown: of a patch's size, around a structure.
 
+    Of a volume it is the slice with most foreground.
+
     Args:
         name: Of the case.
         data: Image ``(C, Z, H, W)``.
         labels: ``(1, Z, H, W)``, negative outside of the image.
-        patch_size: Two or three sides; of volumes with two, the slice with most foreground.
+        patch_size: Two or three sides.
     """
-    mask = np.asarray(labels[0])
-    depth = int(np.argmax((mask > 0).sum((1, 2))))
-    centre = _centre(mask[depth] > 0)
-    rows, columns = (
-        _window(middle, side, length)
-        for middle, side, length in zip(centre, patch_size[-2:], mask.shape[1:], strict=True)
-    )
-    planes = slice(depth, depth + 1)
-    if len(patch_size) == 3:
-        planes = _window(depth, patch_size[0], mask.shape[0])
+    mask = np.maximum(np.asarray(labels[:])[0], 0)
+    sides = (1, *patch_size)[-3:]
+    depth = int(np.argmax(np.count_nonzero(mask, axis=(1, 2))))
+    centre = (depth, *_centre(mask[depth] > 0))
+    planes, rows, columns = map(_window, centre, sides, mask.shape)
     image = np.asarray(data[:, planes, rows, columns], np.float32)
-    truth = np.maximum(mask[depth, rows, columns], 0)
-    shown = depth - planes.start
-    picture = to_picture(image[:, shown])
-    padding = [
-        (0, side - length) for side, length in zip(patch_size[-2:], truth.shape, strict=True)
-    ]
-    if len(patch_size) == 3:
-        padding = [(0, patch_size[0] - image.shape[1]), *padding]
-    else:
-        image = image[:, 0]
+    mask_of_patch = mask[planes, rows, columns]
+    plane = depth - planes.start
+    missing = [(0, side - length) for side, length in zip(sides, mask_of_patch.shape, strict=True)]
     return PanelCase(
-        name=name if mask.shape[0] == 1 else f"{name}, slice {depth + 1} of {mask.shape[0]}",
-        image=torch.from_numpy(np.pad(image, [(0, 0), *padding]))[None],
-        plane=shown if len(patch_size) == 3 else None,
-        picture=picture,
-        truth=truth,
+        name=name,
+        caption=name if len(mask) == 1 else f"{name}, slice {depth + 1} of {len(mask)}",
+        image=torch.from_numpy(np.pad(image, [(0, 0), *missing])),
+        labels=torch.from_numpy(np.pad(mask_of_patch, missing))[None],
+        plane=plane,
+        picture=to_picture(image[:, plane]),
+        truth=mask_of_patch[plane],
     )
 
 
@@ -137,7 +134,7 @@ def draw_panel(
     """
     pictures = [_outlined(case, labels) for case, labels in zip(cases, predictions, strict=True)]
     captions = [
-        f"{case.name}   {_score(labels, case.truth)}"
+        f"{case.caption}   {_score(labels, case.truth)}"
         for case, labels in zip(cases, predictions, strict=True)
     ]
     columns = min(len(pictures), 2)

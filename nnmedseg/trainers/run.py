@@ -49,7 +49,12 @@ from nnmedseg.trainers.launching import launch
 from nnmedseg.trainers.place import Place, number_of_processes, place_from_environment
 from nnmedseg.trainers.recipes import NNUNET, SETTINGS_OF_ANY_TRAINER, Recipe
 from nnmedseg.trainers.reliable import reliable
-from nnmedseg.trainers.run_record import RunRecord, circumstances, status_recorded
+from nnmedseg.trainers.run_record import (
+    RunRecord,
+    circumstances,
+    plan_in_use,
+    status_recorded,
+)
 from nnmedseg.trainers.settings import RUN_FILE, RunSettings
 from nnmedseg.trainers.watching import WatchedTrainer
 
@@ -187,6 +192,7 @@ def _begun_record(job: Job, trainer: nnUNetTrainer, place: Place) -> RunRecord:
         "backend": BACKENDS[trainer.device.type] if place.size > 1 else None,
     }
     facts = circumstances(trainer.device, Path(trainer.preprocessed_dataset_folder))
+    facts["plan"] = plan_in_use(trainer)
     record.begin({**job.record, **processes, **facts}, resumed=job.checkpoint is not None)
     return record
 

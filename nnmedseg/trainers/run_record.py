@@ -22,7 +22,6 @@ from typing import Any
 
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from torch import nn
 
 import nnmedseg
 from nnmedseg.data.store import FILE_ENDING, checksum_of
@@ -36,6 +35,17 @@ logger = logging.getLogger(__name__)
 
 PACKAGES = ("nnmedseg", "nnunetv2", "torch", "timm", "numpy")
 _SECONDS_FOR_GIT = 10
+_HOW_IT_WENT = (
+    "command_line",  # which tells of folders on this machine
+    "started",
+    "resumed",
+    "status",
+    "wall_seconds",
+    "epochs_done",
+    "peak_memory_bytes",
+    "events",
+    "validation",
+)
 
 
 class RunRecord:
@@ -67,6 +77,15 @@ class RunRecord:
         seconds = self._seconds_before + time.monotonic() - self._start
         self._write({**self.read(), **facts, "wall_seconds": round(seconds, 1)})
 
+    def add_network(self, trainer: nnUNetTrainer) -> None:
+        """Add what the network costs, which a run that goes on knows already."""
+        if "parameters" not in self.read():
+            self.update(**network_figures(trainer))
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the run was asked to do, on what and by what; nothing of how it went."""
+        return {name: value for name, value in self.read().items() if name not in _HOW_IT_WENT}
+
     def read(self) -> dict[str, Any]:
         """Return what is in the file."""
         return read_json(self._path) if self._path.is_file() else {}
@@ -79,8 +98,8 @@ class RunRecord:
 
 
 @contextmanager
-def status_recorded(record: RunRecord, trainer: nnUNetTrainer) -> Iterator[None]:
-    """Write how the run in the block has ended."""
+def status_recorded(record: RunRecord | None, device: torch.device) -> Iterator[None]:
+    """Write how the run in the block has ended, where a record of it is kept."""
     status = "finished"
     try:
         yield
@@ -95,8 +114,9 @@ def status_recorded(record: RunRecord, trainer: nnUNetTrainer) -> Iterator[None]
         status = f"failed: {reason or type(error).__name__}"
         raise
     finally:
-        with suppress(OSError):  # where the disk is full, the reason matters more
-            record.update(status=status, peak_memory_bytes=peak_memory(trainer.device))
+        if record is not None:
+            with suppress(OSError):  # where the disk is full, the reason matters more
+                record.update(status=status, peak_memory_bytes=peak_memory(device))
 
 
 def circumstances(device: torch.device, data: Path) -> dict[str, Any]:
@@ -116,6 +136,16 @@ def circumstances(device: torch.device, data: Path) -> dict[str, Any]:
         },
         "git": git_state(Path(nnmedseg.__file__).parents[1]),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+    }
+
+
+def plan_in_use(trainer: nnUNetTrainer) -> dict[str, Any]:
+    """Return what the plans say of this run's batches, and the settings have changed."""
+    plan = trainer.configuration_manager
+    return {
+        "images_in_a_batch": plan.batch_size,
+        "patch_size": list(plan.patch_size),
+        "spacing": list(plan.spacing),
     }
 
 
@@ -174,19 +204,15 @@ def _hashed(facts: list[tuple[str, int]], of: str, cases: int) -> dict[str, Any]
     return {"sha256": digest, "of": of, "cases": cases}
 
 
-def network_figures(trainer: nnUNetTrainer, network: nn.Module) -> dict[str, Any]:
-    """Return what the network costs.
-
-    Args:
-        trainer: Whose plans it is of.
-        network: Neither compiled nor distributed.
+def network_figures(trainer: nnUNetTrainer) -> dict[str, Any]:
+    """Return what the network of a trainer costs.
 
     Returns:
         ``parameters``, ``trained_parameters``, and ``flops_of_a_patch``: one forward pass in
         evaluation, a multiply-add counted as two, our own operators included; ``None`` where the
         network cannot be built without its weights.
     """
-    parameters = list(network.parameters())
+    parameters = list(trainer.network.parameters())
     return {
         "parameters": sum(p.numel() for p in parameters),
         "trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),

@@ -78,13 +78,13 @@ class Tracking:
             _Channel(name, _MAKERS[name](place, folder), folder) for name, place in trackers.items()
         ]
 
-    def open(self, title: str, facts: Mapping[str, Any]) -> None:
+    def open(self, facts: Mapping[str, Any]) -> None:
         """Begin or go on.
 
         Args:
-            title: What the run is called.
-            facts: What it was run with, nested.
+            facts: What the training was asked to do, nested.
         """
+        title = " ".join(self._folder.parts[-3:])
         for channel in self._channels:
             channel.open(title, flat(facts))
 

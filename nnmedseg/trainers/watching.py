@@ -9,17 +9,22 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from nnmedseg.files import read_json
 from nnmedseg.trainers.epoch_display import EpochDisplay
+from nnmedseg.trainers.panel_writer import PanelWriter
 from nnmedseg.trainers.peak_memory import peak_memory
-from nnmedseg.trainers.training_log import CsvLog, EpochResult, EventLog
+from nnmedseg.trainers.run_record import RunRecord
+from nnmedseg.trainers.trackers import Tracking
+from nnmedseg.trainers.training_log import CsvLog, EpochResult, EventLog, named_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -36,15 +41,27 @@ class WatchedTrainer(nnUNetTrainer):
     Attributes:
         val_every: Epochs from one validation on patches to the next. The first epoch and the last
             one are validated in any case; in between, the last values stand.
+        panel_every: Epochs from one panel of images to the next, besides that of the last epoch;
+            0 for no panels.
+        trackers: See `Tracking`.
+        run_record: The file that tells of the run, where one is kept.
     """
 
+    num_val_iterations_per_epoch: int
+    skipped_in_epoch: int = 0
     val_every: int = 1
+    panel_every: int = 10
+    trackers: Mapping[str, str | None] = MappingProxyType({})
+    run_record: RunRecord | None = None
 
     _display: EpochDisplay | None = None
     _validated = True
     _seconds_of_epochs = 0.0
     _seconds_of_plots = 0.0
     _is_plotted = False
+    _is_quiet = False
+    _panels: PanelWriter | None = None
+    _tracking: Tracking | None = None
 
     def print_to_log_file(
         self, *args: Any, also_print_to_console: bool = True, add_timestamp: bool = True
@@ -52,11 +69,20 @@ class WatchedTrainer(nnUNetTrainer):
         """Write to the log file, and to the screen what is not nnU-Net's."""
         shown = also_print_to_console and not logger.isEnabledFor(logging.INFO)
         super().print_to_log_file(*args, also_print_to_console=shown, add_timestamp=add_timestamp)
-        if also_print_to_console and not shown and self.local_rank == 0:
+        if also_print_to_console and not shown and self.local_rank == 0 and not self._is_quiet:
             writer = sys._getframe(1).f_globals["__name__"]
             message = " ".join(map(str, args)).strip()
             if not writer.startswith("nnunetv2.") or message.startswith("WARNING"):
                 logger.info("%s", message)
+
+    @contextmanager
+    def said_before(self) -> Iterator[None]:
+        """Print nothing in the block, which asks for something a second time."""
+        self._is_quiet = True
+        try:
+            yield
+        finally:
+            self._is_quiet = False
 
     def on_train_start(self) -> None:
         """Begin; what the repeated epochs of a resumed run have left is removed."""
@@ -66,6 +92,12 @@ class WatchedTrainer(nnUNetTrainer):
         folder = Path(self.output_folder)
         self._csv = CsvLog(folder, self.current_epoch)
         self._event_log = EventLog(folder, self.current_epoch)
+        self._panels = PanelWriter(self, self.panel_every)
+        if self.run_record is not None:
+            self.run_record.add_network(self)
+        if self.trackers:
+            self._tracking = Tracking(self.trackers, folder)
+            self._tracking.open(self.run_record.facts() if self.run_record is not None else {})
         if logger.isEnabledFor(logging.INFO):
             self._display = EpochDisplay(self.current_epoch)
 
@@ -145,6 +177,18 @@ class WatchedTrainer(nnUNetTrainer):
         if self._display is not None:
             is_best = self._best_ema is not best_before
             self._display.epoch_ends(result, validated=self._validated, is_best=is_best)
+        self._report(result)
+
+    def _report(self, result: EpochResult) -> None:
+        """Tell of an epoch what is not needed to go on after it."""
+        if self._panels is not None:
+            self._panels.epoch_ends(result.epoch)
+        if self.run_record is not None:
+            self.run_record.update(
+                epochs_done=result.epoch, peak_memory_bytes=peak_memory(self.device)
+            )
+        if self._tracking is not None:
+            self._tracking.log(named_metrics(result), result.epoch)
 
     def on_train_end(self) -> None:
         """End with a drawing of all epochs."""
@@ -153,10 +197,28 @@ class WatchedTrainer(nnUNetTrainer):
             self._event_log.close()
             if not self._is_plotted:
                 self.logger.plot_progress_png(self.output_folder)
-        self.stop_display()
+        self._stop_display()
 
-    def stop_display(self) -> None:
-        """Take the bar away; whoever catches what ends a training early calls it."""
+    def stop_watching(self, *, failed: bool) -> None:
+        """Take the bar away and tell the trackers how the run has ended."""
+        self._stop_display()
+        if self._tracking is not None:
+            self._tracking.close(failed=failed)
+            self._tracking = None
+
+    def note_validation(self) -> None:
+        """Tell record and trackers how the trained network does on whole images."""
+        summary = Path(self.output_folder) / "validation" / "summary.json"
+        if self.local_rank != 0 or not summary.is_file():
+            return
+        means = read_json(summary)["foreground_mean"]
+        if self.run_record is not None:
+            self.run_record.update(validation=means)
+        if self._tracking is not None:
+            figures = {f"validation/{name}": float(value) for name, value in means.items()}
+            self._tracking.log(figures, self.current_epoch + 1)
+
+    def _stop_display(self) -> None:
         if self._display is not None:
             self._display.close()
             self._display = None
@@ -177,7 +239,7 @@ class WatchedTrainer(nnUNetTrainer):
             learning_rate=float(log("lrs", -1)),
             seconds=time.time() - log("epoch_start_timestamps", -1),
             images_per_second=images / train_seconds,
-            skipped_batches=int(getattr(self, "skipped_batches", 0)),
+            skipped_batches=self.skipped_in_epoch,
             peak_memory_mib=None if peak is None else peak / 2**20,
         )
 
