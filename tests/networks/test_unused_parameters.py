@@ -1,0 +1,65 @@
+"""Which parameters the loss leaves out, which several processes must know before they train."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from nnmedseg.losses import list_losses
+from nnmedseg.networks import list_networks
+from nnmedseg.networks.adapter import PlannedNetwork
+from nnmedseg.trainers.distributed import leaves_some_unused
+from nnmedseg.trainers.losses import AuxiliaryLoss
+from nnmedseg.trainers.objectives import PaperObjective
+
+SMALL = json.loads(Path(__file__).with_name("small_options.json").read_text())
+PAPERS_LOSS = {name: name for name in list_losses()} | dict.fromkeys(
+    ("promise_apm", "promise_apm_ips", "promise_ips_gt"), "promise"
+)
+
+
+def planned(name):
+    network = PlannedNetwork(3, 2, network=name, **SMALL.get(name, {}))
+    network.auxiliary_in_training = True
+    return network.train()
+
+
+def without_gradient(network, loss):
+    side = max(network.network.min_size, network.network.min_training_size)
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(2, 3, side, side, generator=generator)
+    if network.network.needs_prompts:
+        image = torch.cat([image, torch.ones(2, network.network.prompt_channels, side, side)], 1)
+    target = torch.randint(2, (2, 1, side, side), generator=generator)
+    loss(network(image), target).backward()
+    return {k for k, p in network.named_parameters() if p.requires_grad and p.grad is None}
+
+
+def cross_entropy(logits, target):
+    return torch.nn.functional.cross_entropy(logits, target[:, 0].long())
+
+
+@pytest.mark.parametrize("name", list_networks())
+def test_with_nnunets_loss(name):
+    network = planned(name)
+    expected = leaves_some_unused(network, deep_supervision=False)
+    unused = without_gradient(network, AuxiliaryLoss(cross_entropy))
+    assert bool(unused) == expected
+
+
+@pytest.mark.parametrize("name", list_networks())
+def test_the_papers_own_loss_uses_all(name):
+    network = planned(name)
+    network.own_outputs_in_training = True
+    assert not leaves_some_unused(network, deep_supervision=False)
+    assert without_gradient(network, PaperObjective(PAPERS_LOSS[name], "corrected", 2)) == set()
+
+
+def test_with_the_first_output_only():
+    network = planned("asc")
+    network.auxiliary_in_training = False
+    assert leaves_some_unused(network, deep_supervision=False)
+    assert without_gradient(network, cross_entropy)
