@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
@@ -34,6 +34,7 @@ CONTEXT_BYTES = 600 * 2**20
 """What CUDA takes beside PyTorch's tensors: its context (300 to 500 MiB by GPU and driver), the
 workspaces of cuBLAS and cuDNN, and the allocator's slack."""
 
+_Module = TypeVar("_Module", bound=nn.Module)
 Loss = Callable[[Any, Tensor], Tensor]
 """From what the network returns in training and the target to a scalar."""
 
@@ -117,7 +118,7 @@ def measure_training_memory(
     return TrainingMemory(first.fixed, first.per_sample, outputs, tuple(others))
 
 
-def build_without_values(build: Callable[[], nn.Module]) -> nn.Module:
+def build_without_values(build: Callable[[], _Module]) -> _Module:
     """Build a network on ``meta``, first of all directly, which takes no time for its weights."""
     try:
         with torch.device("meta"):

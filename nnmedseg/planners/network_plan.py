@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -10,12 +12,16 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch import nn
 
-from nnmedseg.networks import get_network_class
+from nnmedseg.networks import create_network, get_network_class
 from nnmedseg.networks.adapter import PlannedNetwork
 from nnmedseg.planners.architecture import Architecture
 from nnmedseg.planners.configurations import ARCHITECTURES
 from nnmedseg.planners.facts import DatasetFacts
-from nnmedseg.planners.memory import TrainingMemory, measure_training_memory
+from nnmedseg.planners.memory import (
+    TrainingMemory,
+    build_without_values,
+    measure_training_memory,
+)
 from nnmedseg.planners.patches import GIB, choose_patch_and_batch
 from nnmedseg.planners.protocols import PaperProtocol, paper_protocol, paper_recipe
 
@@ -42,6 +48,7 @@ class NetworkPlanner:
     ):
         labels = LabelManager(dataset_json["labels"], dataset_json.get("regions_class_order"))
         channel_names = list(dataset_json["channel_names"].values())
+        architecture = _with_regions(architecture) if labels.has_regions else architecture
         self.architecture = architecture
         self.channels = len(channel_names)
         self.classes = labels.num_segmentation_heads
@@ -82,7 +89,7 @@ class NetworkPlanner:
         chosen = choose_patch_and_batch(
             (height, width),
             size_divisor=network_class.size_divisor,
-            min_size=network_class.min_size,
+            min_size=max(network_class.min_size, self._min_training_size()),
             measure=self._measure,
             target_gib=self.target_gib,
             pixels_in_dataset=pixels,
@@ -118,6 +125,16 @@ class NetworkPlanner:
         if self.paper_recipe is not None:
             details["recipe"], details["protocol"] = self.paper_recipe
         return details
+
+    def _min_training_size(self) -> int:
+        """Return what the network's options ask of a patch."""
+        if self.architecture.network is None:
+            raise TypeError("only a registered network tells it")
+        name, options = self.architecture.network, self.architecture.options
+        network = build_without_values(
+            lambda: create_network(name, self.channels, self.classes, **options)
+        )
+        return network.min_training_size
 
     def _measure(
         self, patch_size: tuple[int, int], checkpointing: bool, *, single_precision: bool = False
@@ -168,6 +185,16 @@ class NetworkPlanner:
             },
             "_kw_requires_import": [],
         }
+
+
+def _with_regions(architecture: Architecture) -> Architecture:
+    """Tell a network that wants to know it that no channel of its logits is the background's."""
+    if architecture.network is None:
+        return architecture
+    parameters = inspect.signature(get_network_class(architecture.network)).parameters
+    if "regions" not in parameters:
+        return architecture
+    return replace(architecture, options={**architecture.options, "regions": True})
 
 
 @lru_cache(maxsize=256)

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from nnmedseg.errors import WeightsError
 from nnmedseg.networks.adapter import PlannedNetwork
-from nnmedseg.weights import load_encoder_weights, starts_from_pretrained
+from nnmedseg.weights import (
+    describe_encoder_weights,
+    load_encoder_weights,
+    starts_from_pretrained,
+)
 
 PAPER = "paper"
 """The weights that the paper starts from, if it does."""
 
 NONE = "none"
 """Random weights."""
+
+_BLOCK = 2**24
 
 
 def load_pretrained(network: nn.Module, choice: str) -> str:
@@ -58,6 +66,29 @@ def load_pretrained(network: nn.Module, choice: str) -> str:
             "the paper, with --encoder-weights none",
         ) from error
     return f"Starting from pretrained weights: {len(report.loaded)} entries loaded"
+
+
+def starting_point(planned: PlannedNetwork, choice: str) -> dict[str, Any] | None:
+    """Return what tells the weights that a network has started from, or ``None`` for random ones.
+
+    Args:
+        planned: The network.
+        choice: As in `load_pretrained`.
+
+    Returns:
+        ``file``, ``bytes`` and ``sha256`` of a user's file; of the paper's weights ``official``,
+        where they come from.
+    """
+    if choice == NONE or (choice == PAPER and not starts_from_pretrained(planned.network_name)):
+        return None
+    if choice == PAPER:
+        return {"official": describe_encoder_weights(planned.network_name, planned.network)}
+    path = Path(choice)
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return {"file": path.name, "bytes": path.stat().st_size, "sha256": digest.hexdigest()}
 
 
 def unwrapped(network: nn.Module) -> nn.Module:

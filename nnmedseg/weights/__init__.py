@@ -8,6 +8,7 @@ from nnmedseg.weights._classes import to_two_classes
 from nnmedseg.weights._encoder import (
     EncoderReport,
     EncoderWeights,
+    describe_encoder_weights,
     load_encoder_weights,
     register_encoder_weights,
     starts_from_pretrained,
@@ -31,6 +32,7 @@ __all__ = [
     "Importer",
     "asc",
     "condseg",
+    "describe_encoder_weights",
     "encoder_from_stage1",
     "from_reference",
     "heteromedseg",

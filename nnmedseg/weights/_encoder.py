@@ -61,6 +61,11 @@ def starts_from_pretrained(name: str) -> bool:
     return name in _known
 
 
+def describe_encoder_weights(name: str, network: SegmentationNetwork) -> str:
+    """Return which pretrained weights the paper of a network starts from, as a name or address."""
+    return _known[name].describe(network)
+
+
 def load_encoder_weights(
     name: str, network: SegmentationNetwork, file: str | Path | None = None
 ) -> EncoderReport:
