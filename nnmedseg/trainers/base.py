@@ -105,6 +105,7 @@ class MedSegTrainer(AugmentingTrainer, ReliableTrainer):
             planned = configuration_manager.configuration.get("nnmedseg", {})
             loss = planned.get("recipe", {}).get("loss", NNUNET_LOSS)
             network.auxiliary_in_training = True
+            network.prompts_required = network.network.needs_prompts
             network.own_outputs_in_training = loss != NNUNET_LOSS
         return network
 
