@@ -154,7 +154,7 @@ class MedSegPredictor(nnUNetPredictor):
 
     @property
     def needs_prompts(self) -> bool:
-        """Whether the network cannot do without point prompts."""
+        """Whether the network finds no point prompts itself."""
         network = self._promptable
         return network is not None and network.needs_prompts
 

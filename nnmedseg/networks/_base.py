@@ -32,7 +32,7 @@ class SegmentationNetwork(nn.Module):
         prompt_channels: Channels of point prompts that an image for `PlannedNetwork` may have
             behind its own, see :mod:`nnmedseg.networks.prompt_maps`.
         num_points: Points that a foreground class is prompted with in training.
-        needs_prompts: Whether it cannot do without prompts.
+        needs_prompts: Whether it finds none itself.
         size_divisor: Height and width must be multiples of it. The class's holds for all options;
             an instance may have a smaller one.
         min_size: The smallest height and width in pixels; likewise.

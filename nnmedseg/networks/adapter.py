@@ -42,7 +42,8 @@ class PlannedNetwork(nn.Module):
     modes.
 
     Point prompts come as channels behind those of the image, see
-    :mod:`nnmedseg.networks.prompt_maps`. Checkpoints are written with `trained_weights`, without
+    :mod:`nnmedseg.networks.prompt_maps`; without them it raises an error where ``prompts_required``
+    is set, as our trainers do for a network that is trained with prompts only. Checkpoints are written with `trained_weights`, without
     the network's frozen parts, and `load_state_dict` finds these again.
 
     Args:
@@ -77,6 +78,7 @@ class PlannedNetwork(nn.Module):
         self.decoder = _DeepSupervisionSwitch(deep_supervision)
         self.auxiliary_in_training = False
         self.own_outputs_in_training = False
+        self.prompts_required = False
         self._frozen_note: tuple[Any, dict[str, Any]] | None = None
 
     def fuse(self) -> PlannedNetwork:
@@ -127,7 +129,7 @@ class PlannedNetwork(nn.Module):
         """Return the logits of an image ``(B, C, H, W)`` of any height and width.
 
         Raises:
-            UserError: The network needs prompts, and there are none.
+            UserError: Prompts are required, and there are none.
         """
         wants_all = self.decoder.deep_supervision or (self.training and self.auxiliary_in_training)
         self.network.deep_supervision = wants_all
@@ -156,7 +158,7 @@ class PlannedNetwork(nn.Module):
         channels, maps = self.network.input_channels, self.network.prompt_channels
         if maps and image.shape[1] == channels + maps:
             return image[:, :channels], points_of_maps(image[:, channels:], self.network.num_points)
-        if self.network.needs_prompts and image.device.type != "meta":  # there only shapes count
+        if self.prompts_required and image.device.type != "meta":  # there only shapes count
             raise UserError(
                 "this network needs point prompts, and was given an image alone",
                 where=self.network_name,
