@@ -236,6 +236,8 @@ def train(
     stage: int | None = None,
     device: str | None = None,
     num_gpus: int = 1,
+    compile_network: bool | None = None,
+    workers: int | None = None,
     val_every: int = 1,
     save_every: int = 1,
     panel_every: int = 10,
@@ -261,6 +263,9 @@ def train(
         stage: 1 to train the first stage alone, where the trainer has two (see
             :mod:`nnmedseg.trainers.stages`).
         device: ``"cuda"``, ``"mps"`` or ``"cpu"`` (default: the first that is there).
+        num_gpus: Processes to start on this machine, one a device.
+        compile_network: Whether to compile the network (default: the trainer's own choice).
+        workers: Processes that load training data (default: by the number of cores).
         val_every: Validate on patches in every so manieth epoch, and in the first and the last.
         save_every: Write the latest checkpoint after every so manieth epoch.
         panel_every: Draw validation images with outlines after every so manieth epoch, and after
@@ -300,6 +305,8 @@ def train(
         seed=seed,
         encoder_weights=str(encoder_weights),
         num_gpus=num_gpus,
+        compile_network=compile_network,
+        workers=workers,
         val_every=val_every,
         save_every=save_every,
         panel_every=panel_every,

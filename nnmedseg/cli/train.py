@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _command.add_plugin(parser)
     _add_recipe_options(parser)
     _add_watching_options(parser)
+    _add_speed_options(parser)
     parser.add_argument(
         "--encoder-weights",
         default="paper",
@@ -108,6 +109,28 @@ def _add_recipe_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="with 2d_paper: the loss with the faults of the authors' released code, to reproduce "
         "their numbers",
+    )
+
+
+def _add_speed_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("speed", "how the network is computed and fed")
+    group.add_argument(
+        "--precision",
+        choices=("mixed", "fp32", "fp16", "bf16"),
+        help="numbers that the network computes in; mixed, nnU-Net's, is fp16 on CUDA and fp32 "
+        "elsewhere (default: the plan's)",
+    )
+    group.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        help="compile the network (default: nnU-Net's own trainers do so on CUDA, ours do not)",
+    )
+    group.add_argument(
+        "--workers",
+        type=_command.not_negative_int,
+        metavar="N",
+        help="processes that load training data, and half as many for validation; 0 for none "
+        "(default: by the number of cores)",
     )
 
 
@@ -211,6 +234,7 @@ def _train(options: argparse.Namespace) -> None:
         "optimizer": options.optimizer,
         "scheduler": options.scheduler,
         "augmentation": options.augmentation,
+        "precision": options.precision,
         "loss_form": "released" if options.as_released else None,
     }
     fold_folder = train(
@@ -223,6 +247,8 @@ def _train(options: argparse.Namespace) -> None:
         patch_size=options.patch_size,
         recipe={name: value for name, value in recipe.items() if value is not None},
         seed=options.seed,
+        compile_network=options.compile,
+        workers=options.workers,
         encoder_weights=options.encoder_weights,
         stage=options.stage,
         device=options.device,

@@ -269,7 +269,7 @@ class GuardedTrainer(WatchedLoadingTrainer, RecoveringTrainer):
         return NonFiniteError(
             f"{self._faults.since_good_epoch} batches gave no finite loss or gradients, the last "
             f"of them {first}; {_cases_of(batch)}",
-            where=f"epoch {self.current_epoch} of {self.output_folder}",
+            where=f"epoch {self.current_epoch + 1} of {self.output_folder}",
             mend="look at these cases, or train with --precision fp32 or a smaller --lr; the same "
             "command goes on from the last checkpoint",
         )

@@ -90,7 +90,7 @@ class RecoveringTrainer(ResumableTrainer):
         )
         self._note(
             f"three batches in a row were not finite: weights and optimiser state are again those "
-            f"{origin}; {change}",
+            f"of {origin}; {change}",
             precision=after,
         )
 
@@ -109,7 +109,7 @@ class RecoveringTrainer(ResumableTrainer):
         if found is not None:
             weights, state = found[1]["network_weights"], found[1]["optimizer_state"]
         if weights is None:
-            return "of now, there being no checkpoint to go back to"
+            return "now, there being no checkpoint to go back to"
         with frozen_weights_in(self.output_folder_base):
             unwrapped(self.network).load_state_dict(weights)
         now = self.optimizer.state_dict()
@@ -118,7 +118,7 @@ class RecoveringTrainer(ResumableTrainer):
             self.optimizer.load_state_dict({**now, "state": state["state"]})
         else:
             self.optimizer.state.clear()
-        return "of the start" if found is None else f"of epoch {found[1]['current_epoch'] - 1}"
+        return "the start" if found is None else f"epoch {found[1]['current_epoch']}"
 
     def checkpoint_state(self) -> dict[str, Any]:
         """Return what a checkpoint holds beside the weights."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
-import random
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,11 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnmedseg.cores import cpu_count
 from nnmedseg.data.splits import SPLITS_FILE
 from nnmedseg.errors import NotFoundError, UserError
 from nnmedseg.files import read_json
@@ -44,6 +40,7 @@ from nnmedseg.trainers.group import (
     in_group,
     joined,
 )
+from nnmedseg.trainers.guarding import GuardedTrainer
 from nnmedseg.trainers.interruption import Interrupted, interruptible
 from nnmedseg.trainers.launching import launch
 from nnmedseg.trainers.place import Place, number_of_processes, place_from_environment
@@ -56,6 +53,7 @@ from nnmedseg.trainers.run_record import (
     status_recorded,
 )
 from nnmedseg.trainers.settings import RUN_FILE, RunSettings
+from nnmedseg.trainers.threads import set_threads
 from nnmedseg.trainers.watching import WatchedTrainer
 
 logger = logging.getLogger(__name__)
@@ -173,7 +171,7 @@ def _train_here(job: Job, place: Place, device: torch.device) -> None:
     """Do a job in this process, which may be one of several."""
     settings = job.settings
     output = settings.output_folder(job.folders)
-    _set_threads(device, settings.seed, place)
+    set_threads(device, settings, place)
     plans = settings.resolved_plans(job.folders)
     plans["continue_training"] = job.checkpoint is not None
     with _full_disk_explained(output):
@@ -347,6 +345,8 @@ def _construct(
         recipe = recipe_of(trainer_class, plans, settings)
         apply_recipe(trainer, recipe)
         set_iterations(trainer, recipe)
+    if isinstance(trainer, GuardedTrainer):
+        trainer.compile_network = settings.compile_network
     return trainer
 
 
@@ -363,27 +363,11 @@ def _check_understood(trainer_class: type[nnUNetTrainer], settings: RunSettings)
             where="-tr",
             mend=f"of the recipe, it takes only: {', '.join(SETTINGS_OF_ANY_TRAINER)}",
         )
-
-
-def _set_threads(device: torch.device, seed: int | None, place: Place) -> None:
-    """Share the cores between the network and the data loaders; a seed asks for one loader.
-
-    The processes on this machine have an equal share each, and draw different random numbers.
-    """
-    cores = max(1, cpu_count() // place.local_size)
-    if device.type == "cpu":
-        torch.set_num_threads(cores)
-        # The network itself uses all cores: more than a few loaders would only slow it down.
-        os.environ["nnUNet_n_proc_DA"] = str(max(1, cores // 4))
-    elif device.type == "cuda":
-        torch.backends.cudnn.benchmark = seed is None
-        torch.backends.cudnn.deterministic = seed is not None
-        loaders = int(os.environ.get("nnUNet_n_proc_DA", cores))
-        os.environ["nnUNet_n_proc_DA"] = str(min(loaders, cores))
-    if seed is not None:
-        os.environ["nnUNet_n_proc_DA"] = "0"
-        random.seed(seed + place.rank)
-        np.random.seed(seed + place.rank)  # noqa: NPY002 - the augmentation's global generator
-        torch.manual_seed(seed + place.rank)
-    elif place.rank > 0:
-        torch.manual_seed(torch.initial_seed() + place.rank)  # PyTorch begins alike everywhere
+    guarded = "precision" in settings.recipe or settings.compile_network is not None
+    if guarded and not issubclass(trainer_class, GuardedTrainer):
+        raise UserError(
+            f"{trainer_class.__name__} saves and steps in its own way, which knows nothing of "
+            "--precision and --compile",
+            where="-tr",
+            mend="leave these options out",
+        )

@@ -45,6 +45,8 @@ class RunSettings:
             :mod:`nnmedseg.trainers.stages`.
         num_gpus: Processes to start on this machine, one a device. A run may go on with another
             number.
+        compile_network: Whether to compile the network, or ``None`` for the trainer's own choice.
+        workers: Processes that load training data, or ``None`` to let the number of cores decide.
         val_every: Epochs from one validation on patches to the next.
         save_every: Epochs from one latest checkpoint to the next.
         panel_every: Epochs from one panel of validation images to the next; 0 for none.
@@ -64,10 +66,20 @@ class RunSettings:
     patch_size: tuple[int, ...] | None = None
     first_stage: FirstStage | None = None
     num_gpus: int = 1
+    compile_network: bool | None = None
+    workers: int | None = None
     val_every: int = 1
     save_every: int = 1
     panel_every: int = 10
     trackers: Mapping[str, str | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.seed is not None and self.workers:
+            raise UserError(
+                f"a repeatable run loads its data in one process, not in {self.workers} more",
+                where="--workers",
+                mend="leave out --workers, or --seed",
+            )
 
     def output_folder(self, folders: Folders) -> Path:
         """Return the fold's folder, named as nnU-Net names it."""

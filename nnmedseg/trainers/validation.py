@@ -28,6 +28,7 @@ from nnmedseg.networks.adapter import PlannedNetwork
 from nnmedseg.nnunet import captured_output
 from nnmedseg.progress import track
 from nnmedseg.trainers.group import gathered, in_group
+from nnmedseg.trainers.pretrained import unwrapped
 from nnmedseg.trainers.reliable import ReliableTrainer
 
 logger = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ def validate(trainer: ReliableTrainer, save_probabilities: bool = False) -> None
     summary["split_sha256"] = hash_of_split_in(trainer.preprocessed_dataset_folder_base)
     summary |= trainer.facts_of_validation()
     save_summary_json(summary, str(target / "summary.json"))
-    trainer.print_to_log_file("Validation complete")
+    trainer.print_to_log_file("Validation complete", also_print_to_console=False)
     trainer.print_to_log_file("Mean Validation Dice: ", summary["foreground_mean"]["Dice"])
 
 
@@ -108,7 +109,7 @@ def _nanmean(values: list[float]) -> float:
 
 
 def _predictor_of(trainer: nnUNetTrainer) -> nnUNetPredictor:
-    network = trainer.network.module if trainer.is_ddp else trainer.network
+    network = unwrapped(trainer.network)  # not compiled: images have many sizes
     if isinstance(network, PlannedNetwork):
         network = network.fuse()
     with captured_output(logger):
