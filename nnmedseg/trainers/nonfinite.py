@@ -68,22 +68,25 @@ class NormStatistics:
     """
 
     def __init__(self, network: nn.Module):
-        norms = (module for module in network.modules() if isinstance(module, _NormBase))
-        kept = (norm.running_mean for norm in norms), (norm.running_var for norm in norms)
-        self._originals = [buffer for buffers in kept for buffer in buffers if buffer is not None]
-        self._copies = [torch.clone(buffer) for buffer in self._originals]
+        norms = [module for module in network.modules() if isinstance(module, _NormBase)]
+        kinds = ("running_mean", "running_var", "num_batches_tracked")  # the last are integers
+        found = [[getattr(norm, kind) for norm in norms] for kind in kinds]
+        originals = [[buffer for buffer in kind if buffer is not None] for kind in found]
+        self._pairs = [
+            (kind, [buffer.clone() for buffer in kind]) for kind in originals if len(kind) > 0
+        ]
 
     @torch.no_grad()
     def keep(self) -> None:
         """Remember the statistics as they are."""
-        if self._originals:
-            torch._foreach_copy_(self._copies, self._originals)
+        for originals, copies in self._pairs:
+            torch._foreach_copy_(copies, originals)
 
     @torch.no_grad()
     def restore(self) -> None:
         """Set the statistics to what they were."""
-        if self._originals:
-            torch._foreach_copy_(self._originals, self._copies)
+        for originals, copies in self._pairs:
+            torch._foreach_copy_(originals, copies)
 
 
 def first_nonfinite(
