@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 import nnmedseg
+from nnmedseg.files import read_json, write_json
 from nnmedseg.paths import Folders, resolve
 
 DATA = Path(__file__).parents[1] / "data" / "ISIC2018"
+SMALL_OPTIONS = Path(__file__).parents[1] / "networks" / "small_options.json"
 WORKING_SIZE = 32  # the patch is 32 x 48, so that a training step takes a fraction of a second
 SHORT = {"epochs": 1, "iterations": 2}
 NNUNET_VARIABLES = (
@@ -53,11 +55,23 @@ def _restored_environment():
             os.environ[name] = value
 
 
+def make_sam_small(plans_file: Path) -> None:
+    """Plan for a SAM whose training step takes a fraction of a second; ViT-B's takes a minute."""
+    plans = read_json(plans_file)
+    for configuration in plans["configurations"].values():
+        arguments = configuration.get("architecture", {}).get("arch_kwargs", {})
+        if "network" in arguments:
+            arguments.update(read_json(SMALL_OPTIONS)[arguments["network"]])
+    write_json(plans, plans_file)
+
+
 @pytest.fixture(scope="session")
 def planned(tmp_path_factory) -> Workspace:
     folders = resolve(tmp_path_factory.mktemp("workspace"))
     dataset = nnmedseg.convert("ISIC2018", DATA, folders=folders)
     nnmedseg.plan_and_preprocess(2, working_size=WORKING_SIZE, folders=folders)
+    for plans in (folders.preprocessed / dataset.name).glob("ProMISe*.json"):
+        make_sam_small(plans)
     return Workspace(folders, dataset, folders.results / "none")
 
 
