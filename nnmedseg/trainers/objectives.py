@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from nnmedseg.errors import UserError
 from nnmedseg.losses import create_loss, loss_forms
 from nnmedseg.losses.pooled import as_list, single_logit
+from nnmedseg.trainers.augmentation import WITH_RELEASED_FAULT
 from nnmedseg.trainers.recipes import NNUNET_LOSS, Recipe
 
 ONE_MASK_A_CLASS = "promise"
@@ -33,6 +34,8 @@ class PaperObjective(nn.Module):
 
     def __init__(self, name: str, form: str, classes: int):
         super().__init__()
+        if form == "released" and form not in loss_forms(name):
+            form = "corrected"  # the fault that was asked for is elsewhere
         if form == "released" and classes > 2:
             raise UserError(
                 f"the authors' loss has one foreground class, these data have {classes - 1}",
@@ -75,11 +78,12 @@ def build_objective(recipe: Recipe, labels: LabelManager) -> PaperObjective | No
                 mend="train configuration 2d_paper of a paper's trainer, or leave the option out",
             )
         return None
-    if recipe.loss_form not in loss_forms(recipe.loss):
+    has_fault = recipe.augmentation in WITH_RELEASED_FAULT
+    if recipe.loss_form not in loss_forms(recipe.loss) and not has_fault:
         raise UserError(
-            f"the loss of {recipe.loss!r} has no fault in the authors' code",
+            f"the authors' code has no fault in the loss {recipe.loss!r}",
             where="--as-released",
-            mend="leave --as-released out: the loss is the authors' without it",
+            mend="leave --as-released out: loss and augmentation are the authors' without it",
         )
     if labels.has_regions or labels.has_ignore_label:
         kind = "regions" if labels.has_regions else "an ignore label"

@@ -36,6 +36,9 @@ _PAPERS: Mapping[str, Callable[[papers.Images], list[BasicTransform]]] = {
 AUGMENTATIONS = (*_PAPERS, NO_AUGMENTATION)
 """Names of the papers' augmentations."""
 
+WITH_RELEASED_FAULT = ("heteromedseg_synapse",)
+"""Those of which the authors' code has a fault that can be asked for."""
+
 
 def training_transforms(
     name: str,

@@ -7,7 +7,14 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnmedseg.errors import UserError
 from nnmedseg.losses import create_loss
 from nnmedseg.trainers.objectives import PaperObjective, build_objective
-from nnmedseg.trainers.paper_recipes import ASC, CONDSEG, HETEROMEDSEG, PROMISE, ROSPER
+from nnmedseg.trainers.paper_recipes import (
+    ASC,
+    CONDSEG,
+    HETEROMEDSEG,
+    HETEROMEDSEG_SEVERAL_CLASSES,
+    PROMISE,
+    ROSPER,
+)
 from nnmedseg.trainers.recipes import NNUNET
 
 BINARY = LabelManager({"background": 0, "lesion": 1}, None)
@@ -70,6 +77,14 @@ def test_released_faults_are_brought_back_by_name(batch):
 def test_where_no_fault_was_released_none_can_be_asked_for(recipe):
     with pytest.raises(UserError, match="no fault"):
         build_objective(recipe.changed({"loss_form": "released"}), BINARY)
+
+
+def test_a_fault_of_the_augmentation_leaves_the_loss_as_it_is():
+    organs = LabelManager({"background": 0, "liver": 1, "spleen": 2}, None)
+    recipe = HETEROMEDSEG_SEVERAL_CLASSES
+    logits, target = torch.randn(2, 3, 8, 8), torch.randint(0, 3, (2, 1, 8, 8))
+    released = build_objective(recipe.changed({"loss_form": "released"}), organs)
+    assert released([logits], target) == build_objective(recipe, organs)([logits], target)
 
 
 def test_a_released_fault_with_several_classes_is_refused():
