@@ -107,8 +107,8 @@ def _add_recipe_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--as-released",
         action="store_true",
-        help="with 2d_paper: the loss (of HeteroMedSeg with several classes, the augmentation) with the "
-        "faults of the authors' released code, to reproduce their numbers",
+        help="with 2d_paper: the loss (of HeteroMedSeg with several classes, the augmentation) "
+        "with the faults of the authors' released code, to reproduce their numbers",
     )
 
 
