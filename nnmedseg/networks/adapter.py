@@ -43,8 +43,9 @@ class PlannedNetwork(nn.Module):
 
     Point prompts come as channels behind those of the image, see
     :mod:`nnmedseg.networks.prompt_maps`; without them it raises an error where ``prompts_required``
-    is set, as our trainers do for a network that is trained with prompts only. Checkpoints are written with `trained_weights`, without
-    the network's frozen parts, and `load_state_dict` finds these again.
+    is set, as our trainers do for a network that is trained with prompts only. Checkpoints are
+    written with `trained_weights`, without the network's frozen parts, and `load_state_dict` finds
+    these again.
 
     Args:
         input_channels: Channels of the input.

@@ -57,14 +57,16 @@ def points_of_maps(maps: Tensor, points_without: int) -> tuple[Tensor, Tensor]:
     kinds = (repeats > 0).long().repeat_interleave(repeats.abs())
     group = place[:, 0] * classes + place[:, 1]
     sizes = torch.bincount(group, minlength=batch * classes)
-    most = max(int(sizes.max()), points_without if (sizes == 0).any() else 1)
+    absent = sizes == 0
+    most = max(int(sizes.max()), points_without if absent.any() else 1)
     points = torch.zeros(batch * classes, most, 2, device=maps.device)
     labels = torch.full((batch * classes, most), PADDING, device=maps.device)
     position = torch.arange(len(group), device=maps.device) - (sizes.cumsum(0) - sizes)[group]
     points[group, position] = place[:, [3, 2]].float()
     labels[group, position] = kinds
-    empty = torch.zeros(height, width, device=maps.device)
-    spread, background = points_from_mask(empty, points_without, np.random.RandomState(0))
-    points[sizes == 0, :points_without] = spread
-    labels[sizes == 0, :points_without] = background
+    if absent.any():
+        nothing = torch.zeros(height, width, device=maps.device)
+        spread, background = points_from_mask(nothing, points_without, np.random.RandomState(0))
+        points[absent, :points_without] = spread
+        labels[absent, :points_without] = background
     return points.reshape(batch, classes, most, 2), labels.reshape(batch, classes, most)
