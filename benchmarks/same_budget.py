@@ -91,12 +91,12 @@ def figures(training: Training) -> list[str]:
     record = training.record
     return [
         f"{record['parameters'] / 1e6:.2f} M",
-        "x".join(map(str, record["patch"])),
+        "x".join(map(str, record["patch_size"])),
         f"{np.nanmean(dice):.3f}",
         f"{np.nanstd(dice):.3f}",
         f"{np.nanmean(iou):.3f}",
-        f"{record['seconds']:.0f}",
-        f"{record['peak_memory_mib']:.0f}",
+        f"{record['wall_seconds']:.0f}",
+        f"{record['peak_memory_bytes'] / 2**20:.0f}",
     ]
 
 
