@@ -52,6 +52,12 @@ def with_first_stages(trainers: Iterable[type[nnUNetTrainer]]) -> list[type[nnUN
     return list(found)
 
 
+def divided(epochs: int) -> tuple[int, int]:
+    """Return the epochs of the first and the second of two stages that share them."""
+    first = epochs // 2
+    return max(1, first), max(1, epochs - first)
+
+
 def train(
     settings: RunSettings,
     *,
@@ -116,17 +122,14 @@ class _TwoStages:
         recipes = [_recipe(each, folders) for each in (before, settings)]
         if recipes[-1].loss == NNUNET_LOSS:
             whole = recipes[-1].epochs
-            epochs = [max(1, whole // 2), max(1, whole - whole // 2)]
-            reason = (
-                f"together the {whole} of the recipe"
-                if sum(epochs) == whole
-                else "one each, the least there can be"
-            )
+            epochs = divided(whole)
+            is_whole = sum(epochs) == whole
+            reason = f"together the recipe's {whole}" if is_whole else "the least there can be"
         else:
-            epochs = [recipe.epochs for recipe in recipes]
-            reason = "each stage has its own number in the paper's recipe"
+            epochs = recipes[0].epochs, recipes[1].epochs
+            reason = "in the paper's recipe each stage has its own"
         logger.info(
-            "Two stages: %s for %d epoch(s), then %s for %d: %s",
+            "Two stages: %s for %d epoch(s), then %s for %d; %s",
             before.trainer_name, epochs[0], settings.trainer_name, epochs[1], reason,
         )  # fmt: skip
         return cls(

@@ -76,3 +76,12 @@ def test_a_compiled_network_is_loaded(heteromedseg, file):
     compiled._orig_mod = heteromedseg
     load_pretrained(compiled, str(file))
     assert "network.stem.3.weight" in changed(heteromedseg, before)
+
+
+def test_the_encoders_parameters_are_those_that_the_file_has(heteromedseg, file):
+    before = entries(heteromedseg)
+    load_pretrained(heteromedseg, str(file))
+    own = {id(parameter) for parameter in heteromedseg.network.encoder_parameters()}
+    parameters = dict(heteromedseg.named_parameters())
+    loaded = parameters.keys() & set(changed(heteromedseg, before))  # beside batch statistics
+    assert {name for name, x in parameters.items() if id(x) in own} == loaded
