@@ -106,10 +106,11 @@ class EpochDisplay:
         """Print the epoch's line."""
         self._pace.epoch_ends(result.epoch)
         self._dice = f"Dice {result.pseudo_dice:.3f} "
-        left = self._pace.seconds_left(result.epoch, self._epochs)
-        logger.info(
-            "%s", describe(result, self._epochs, left, validated=validated, is_best=is_best)
-        )
+        line = describe(result, self._epochs, validated=validated, is_best=is_best)
+        if self._bar is None:
+            left = self._pace.seconds_left(result.epoch, self._epochs)
+            line += "  " + describe_speed(result, left if result.epoch < self._epochs else None)
+        logger.info("%s", line)
 
     def _show(self, figures: str) -> None:
         if self._bar is not None:
@@ -144,7 +145,7 @@ class _Bar:
             for handler in logging.getLogger().handlers
             if isinstance(handler, logging.StreamHandler) and handler.stream is terminal
         ]
-        self._task = self._progress.add_task("", figures="", left="")
+        self._task = self._progress.add_task("Starting", figures="", left="")
         self._last_drawn = -math.inf
 
     def show(self, title: str, done: int, total: int, figures: str, left: str) -> None:
@@ -165,15 +166,12 @@ class _Bar:
                 handler.setStream(stream)
 
 
-def describe(
-    result: EpochResult, epochs: int, left: float | None, *, validated: bool, is_best: bool
-) -> str:
-    """Return an epoch as one line.
+def describe(result: EpochResult, epochs: int, *, validated: bool, is_best: bool) -> str:
+    """Return an epoch as one line, which a terminal of 80 columns holds.
 
     Args:
         result: Its figures.
         epochs: Of the whole training.
-        left: Seconds until the end of the training, if known.
         validated: Whether it has validation figures of its own.
         is_best: Whether the best checkpoint was written after it.
     """
@@ -181,16 +179,16 @@ def describe(
     if validated:
         parts += [f"validation {result.val_loss:.4f}", f"Dice {result.pseudo_dice:.4f}"]
         parts[-1] += " (best)" if is_best else ""
-    parts += [
-        f"lr {result.learning_rate:.2g}",
-        _speed(result.images_per_second),
-        f"{result.seconds:.1f} s",
-    ]
+    parts.append(f"lr {result.learning_rate:.2g}")
     if result.skipped_batches:
         parts.append(f"{result.skipped_batches} batches skipped")
-    if result.epoch < epochs and left is not None:
-        parts.append(_left(left))
     return "  ".join(parts)
+
+
+def describe_speed(result: EpochResult, seconds_left: float | None) -> str:
+    """Return how fast an epoch was, which a bar shows all the time."""
+    parts = [_speed(result.images_per_second), f"{result.seconds:.1f} s", _left(seconds_left)]
+    return "  ".join(part for part in parts if part)
 
 
 def _speed(images_per_second: float) -> str:

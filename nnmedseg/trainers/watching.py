@@ -28,6 +28,10 @@ from nnmedseg.trainers.training_log import CsvLog, EpochResult, EventLog, named_
 
 logger = logging.getLogger(__name__)
 
+CITATION = (
+    "This is nnU-Net's training; please cite it beside the network's paper: Isensee et al., "
+    "Nature Methods 18, 203-211 (2021)"
+)
 SHARE_FOR_PLOTTING = 0.02
 """Of the time of the epochs, that drawing progress.png may take."""
 
@@ -71,7 +75,7 @@ class WatchedTrainer(nnUNetTrainer):
         super().print_to_log_file(*args, also_print_to_console=shown, add_timestamp=add_timestamp)
         if also_print_to_console and not shown and self.local_rank == 0 and not self._is_quiet:
             writer = sys._getframe(1).f_globals["__name__"]
-            message = " ".join(map(str, args)).strip()
+            message = " ".join(" ".join(map(str, args)).split())
             if not writer.startswith("nnunetv2.") or message.startswith("WARNING"):
                 logger.info("%s", message)
 
@@ -99,7 +103,25 @@ class WatchedTrainer(nnUNetTrainer):
             self._tracking = Tracking(self.trackers, folder)
             self._tracking.open(self.run_record.facts() if self.run_record is not None else {})
         if logger.isEnabledFor(logging.INFO):
+            self._announce()
             self._display = EpochDisplay(self.current_epoch)
+
+    def _announce(self) -> None:
+        with self.said_before():
+            train, validation = self.do_split()
+        plan = self.configuration_manager
+        logger.info(
+            "Training on %d cases, validating on %d: %d epochs of %d batches, each with %d patches "
+            "of %s; on %s",
+            len(train),
+            len(validation),
+            self.num_epochs - self.current_epoch,
+            self.num_iterations_per_epoch,
+            plan.batch_size,
+            " x ".join(map(str, plan.patch_size)),
+            self.device.type,
+        )
+        logger.info(CITATION)
 
     def on_epoch_start(self) -> None:
         """Begin an epoch, and decide whether it is validated."""
