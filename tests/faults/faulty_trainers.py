@@ -141,6 +141,14 @@ class TwoImagesTrainer(TinyTrainer):
         return SmallMemory(2)
 
 
+class OneImageTrainer(TinyTrainer):
+    norm = nn.InstanceNorm2d
+
+    @staticmethod
+    def fault():
+        return SmallMemory(1)
+
+
 class NoImageTrainer(TinyTrainer):
     @staticmethod
     def fault():

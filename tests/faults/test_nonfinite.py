@@ -181,6 +181,25 @@ def test_images_that_are_not_finite_are_named_as_the_reason(tiny):
         train_on([bad] * 10, trainer)
 
 
+def test_infinite_gradients_while_the_scale_is_found_are_no_fault(tiny):
+    trainer = new_trainer(BadGradientsTrainer, tiny)
+    trainer.grad_scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    before = [x.clone() for x in trainer.network.parameters()]
+    train_on([batch(seed) for seed in range(3)], trainer)
+    assert trainer.grad_scaler.get_scale() == 1.0
+    assert trainer.skipped_batches == 0
+    assert all(map(torch.equal, before, trainer.network.parameters()))
+    trainer.train_step(batch(3))
+    assert trainer.skipped_batches == 1
+
+
+def test_a_loss_that_is_not_finite_is_a_fault_whatever_the_scale(tiny):
+    trainer = new_trainer(OneNanTrainer, tiny)
+    trainer.grad_scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    train_on([batch(seed) for seed in range(2)], trainer)
+    assert trainer.skipped_batches == 1
+
+
 def test_an_epoch_without_faults_begins_the_count_anew():
     counter = FaultCounter()
 
@@ -200,6 +219,7 @@ def test_the_command_exits_with_3_and_leaves_the_reason(tiny, capsys):
     code = train.main(
         ["900", "2d", "0", "-tr", "NanTrainer", "-p", PLANS, "--plugin", str(PLUGIN),
          "--epochs", "1", "--iterations", "20", "--seed", "1", "--device", "cpu",
+         "--precision", "bf16",
          "--workspace", str(tiny.raw.parent)]
     )  # fmt: skip
     assert code == 3
@@ -207,4 +227,6 @@ def test_the_command_exits_with_3_and_leaves_the_reason(tiny, capsys):
     assert "first in the output of layer middle" in message
     assert "Traceback" not in message
     fold = next(tiny.results.glob("*/*/fold_0"))
-    assert len(read_json(fold / "run.json")["events"]) == 3
+    events = read_json(fold / "run.json")["events"]
+    assert len(events) == 3
+    assert "fp32 instead of bf16" in events[0]["event"]
