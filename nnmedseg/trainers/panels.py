@@ -31,6 +31,8 @@ _MARGIN = 8
 _LINE = 22
 _FONT_SIZE = 14
 _PERCENTILES = (0.5, 99.5)
+_TRUTH_REACH, _PREDICTION_REACH = 3.0, 1.5
+"""To both sides of an outline, in pixels: one within the other, so that agreement is seen."""
 
 Labels = npt.NDArray[np.integer]
 
@@ -168,16 +170,28 @@ def _draw_legend(draw: ImageDraw.ImageDraw, font: Any, title: str) -> None:
 def _outlined(case: PanelCase, prediction: Labels) -> Image.Image:
     """Return the enlarged picture with the outlines, the truth's wider and below the other."""
     factor = CELL / max(case.truth.shape)
-    size = tuple(max(1, round(side * factor)) for side in reversed(case.truth.shape))
-    pixels = np.array(Image.fromarray(case.picture).resize(size, Image.Resampling.BICUBIC))
-    for labels, colour, width in (
-        (case.truth, TRUTH_COLOUR, 2),
-        (prediction, PREDICTION_COLOUR, 1),
-    ):
-        line = _edges(np.array(Image.fromarray(labels.astype(np.int32)).resize(size, 0)))
-        pixels[_widened(line, width + 1)] = CASING_COLOUR
-        pixels[_widened(line, width)] = colour
+    height, width = (max(1, round(side * factor)) for side in case.truth.shape)
+    enlarged = Image.fromarray(case.picture).resize((width, height), Image.Resampling.BICUBIC)
+    pixels = np.array(enlarged)
+    lines = [
+        (_distance_to_edges(labels, (width, height)), reach, colour)
+        for labels, reach, colour in (
+            (case.truth, _TRUTH_REACH, TRUTH_COLOUR),
+            (prediction, _PREDICTION_REACH, PREDICTION_COLOUR),
+        )
+    ]
+    for distance, reach, _ in lines:
+        pixels[distance < reach + 1] = CASING_COLOUR
+    for distance, reach, colour in lines:
+        pixels[distance < reach] = colour
     return Image.fromarray(pixels)
+
+
+def _distance_to_edges(labels: Labels, size: tuple[int, int]) -> npt.NDArray[np.float64]:
+    """Return how far each pixel of the enlarged labels is from an outline."""
+    enlarged = Image.fromarray(labels.astype(np.int32)).resize(size, Image.Resampling.NEAREST)
+    edges = _edges(np.array(enlarged))
+    return ndimage.distance_transform_edt(~edges) if edges.any() else np.full(edges.shape, np.inf)
 
 
 def _edges(labels: Labels) -> npt.NDArray[np.bool_]:
@@ -185,10 +199,6 @@ def _edges(labels: Labels) -> npt.NDArray[np.bool_]:
     outside = np.pad(labels, 1, mode="edge")
     neighbours = (outside[:-2, 1:-1], outside[2:, 1:-1], outside[1:-1, :-2], outside[1:-1, 2:])
     return (labels > 0) & np.any([labels != other for other in neighbours], axis=0)
-
-
-def _widened(line: npt.NDArray[np.bool_], width: int) -> npt.NDArray[np.bool_]:
-    return ndimage.distance_transform_edt(~line) < width if line.any() else line
 
 
 def _score(prediction: Labels, truth: Labels) -> str:
