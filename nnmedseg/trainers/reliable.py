@@ -9,10 +9,11 @@ from torch import Tensor
 
 from nnmedseg.trainers.distributed import DistributedTrainer
 from nnmedseg.trainers.guarding import GuardedTrainer
+from nnmedseg.trainers.loading import QuickLoadingTrainer
 from nnmedseg.trainers.watching import WatchedTrainer
 
 
-class ReliableTrainer(WatchedTrainer, GuardedTrainer, DistributedTrainer):
+class ReliableTrainer(WatchedTrainer, GuardedTrainer, QuickLoadingTrainer, DistributedTrainer):
     """nnU-Net's trainer with all that keeps a long run from being lost."""
 
     def image_for_validation(self, name: str, image: Tensor, labels: Tensor) -> Tensor:
