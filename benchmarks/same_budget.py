@@ -91,7 +91,7 @@ def figures(training: Training) -> list[str]:
     record = training.record
     return [
         f"{record['parameters'] / 1e6:.2f} M",
-        "x".join(map(str, record["patch_size"])),
+        "x".join(map(str, record["plan"]["patch_size"])),
         f"{np.nanmean(dice):.3f}",
         f"{np.nanstd(dice):.3f}",
         f"{np.nanmean(iou):.3f}",
