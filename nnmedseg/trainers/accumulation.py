@@ -35,14 +35,13 @@ def part_of(batch: Any, index: int, parts: int) -> Any:
     return batch[index::parts]
 
 
-def does_not_fit(device: torch.device, error: str) -> UserError:
-    """Return the error of a step that does not fit into memory however it is divided."""
+def does_not_fit(device: torch.device, error: str, why: str) -> UserError:
+    """Return the error of a step that does not fit into memory, and why it is not divided."""
     reason = error.splitlines()[0] if error else "out of memory"
     return UserError(
-        f"a training step does not fit into the memory of {device.type}, not even in the smallest "
-        f"parts: {reason}",
+        f"a training step does not fit into the memory of {device.type}, {why}: {reason}",
         where="the patch size and network of the plans",
-        mend="train with a smaller --patch-size, plan with a smaller --gpu-memory, or end what "
-        "else uses the device; then run the same command again: it goes on from the last "
-        "checkpoint",
+        mend="end what else uses the device and run the same command again, which goes on from the "
+        "last checkpoint; or train anew with a smaller --patch-size or --batch-size, or plan with "
+        "a smaller --gpu-memory",
     )

@@ -115,7 +115,6 @@ class GuardedTrainer(WatchedLoadingTrainer, RecoveringTrainer):
             return super().train_step(batch)
         self.before_step()
         data, target = self._on_device(batch)
-        self._statistics.keep()
         loss = self._in_parts_that_fit(len(data), lambda n: self._backward(data, target, n))
         with self._memory_explained():
             value, is_fault = self._step_unless_nonfinite(loss)
@@ -170,9 +169,12 @@ class GuardedTrainer(WatchedLoadingTrainer, RecoveringTrainer):
     def _in_parts_that_fit(self, images: int, step: Callable[[int], T]) -> T:
         """Run ``step(parts)`` with as few parts as fit into memory.
 
+        The statistics of batch norms from before it are kept, in case it is for nothing.
+
         Raises:
             UserError: Not even single images do.
         """
+        self._statistics.keep()
         while True:
             at_once = min(self.images_at_once or images, images)
             try:
@@ -187,9 +189,12 @@ class GuardedTrainer(WatchedLoadingTrainer, RecoveringTrainer):
             self.optimizer.zero_grad(set_to_none=True)
             self._statistics.restore()
             empty_cache(self.device)
-            if too_small or at_once == 1 or self.is_ddp:
-                # Processes that wait for this one's gradients cannot be told to begin anew.
-                raise does_not_fit(self.device, reason)
+            if self.is_ddp:
+                # Those that wait for this one's gradients cannot be told to begin anew.
+                why = "and batches of several processes are not divided further"
+                raise does_not_fit(self.device, reason, why)
+            if too_small or at_once == 1:
+                raise does_not_fit(self.device, reason, "not even in the smallest parts")
             self.images_at_once = math.ceil(at_once / 2)
             self._note(
                 f"out of memory: batches of {images} are taken in parts of at most "
@@ -205,7 +210,8 @@ class GuardedTrainer(WatchedLoadingTrainer, RecoveringTrainer):
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            raise does_not_fit(self.device, str(error)) from error
+            why = "in which the state of the optimiser has no place"
+            raise does_not_fit(self.device, str(error), why) from error
 
     def _step_unless_nonfinite(self, loss: torch.Tensor) -> tuple[float, bool]:
         """Clip the gradients and step; return the loss, and whether the batch is at fault."""

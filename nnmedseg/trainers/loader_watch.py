@@ -26,6 +26,7 @@ from nnmedseg.errors import DataError, UserError
 
 _SECONDS_BETWEEN_LOOKS = 0.2
 _LONGEST_NAME = 1024
+_WORKERS_DIED = "background workers are no longer alive"  # in nnU-Net's own message
 _GO_ON = "then run the same command again: it goes on from the last checkpoint"
 
 
@@ -195,7 +196,7 @@ def loading_explained(readers: Sequence[Readers]) -> Iterator[None]:
             if damaged is not None:
                 raise damaged from error
             cases += of_this
-        if "background workers" in str(error):
+        if _WORKERS_DIED in str(error):
             raise _failed(cases) from error
         raise
 
@@ -249,6 +250,20 @@ class WatchedLoadingTrainer(nnUNetTrainer):
         """Return the cases of training and validation, which note who reads what."""
         training, validation = super().get_tr_and_val_datasets()
         return self._readers[0].watch(training), self._readers[1].watch(validation)
+
+    def run_training(self) -> None:
+        """Train; the thread that collects batches says nothing when a process dies: we do."""
+        before = threading.excepthook
+
+        def say_others(arguments: threading.ExceptHookArgs) -> None:
+            if _WORKERS_DIED not in str(arguments.exc_value):
+                before(arguments)
+
+        threading.excepthook = say_others
+        try:
+            super().run_training()
+        finally:
+            threading.excepthook = before
 
     def on_train_end(self) -> None:
         """End the training and the data-loading processes."""

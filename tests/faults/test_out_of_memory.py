@@ -13,6 +13,12 @@ from .faulty_trainers import NoImageTrainer, OneImageTrainer, SmallMemory, TwoIm
 from .tiny_workspace import batch, new_trainer
 
 
+class BatchNormTrainer(TwoImagesTrainer):
+    """With batch norms, before the layer that lacks memory."""
+
+    norm = torch.nn.BatchNorm2d
+
+
 def pixelwise(trainer):
     """Give a trainer a loss that is a mean over images, which parts add up to exactly."""
     trainer.loss = lambda output, target: torch.nn.functional.cross_entropy(
@@ -60,18 +66,12 @@ def test_a_resumed_training_begins_with_parts_that_fit(tiny):
 
 
 def test_what_has_not_fitted_leaves_no_trace_in_the_statistics(tiny):
-    trainer, small = (new_trainer(TinyTrainerOfTwo, tiny) for _ in range(2))
+    trainer, small = (new_trainer(BatchNormTrainer, tiny) for _ in range(2))
     trainer.train_step(batch(0))
     small.images_at_once = 2
     small.train_step(batch(0))
     for name, value in small.network.state_dict().items():
         assert torch.equal(trainer.network.state_dict()[name], value), name
-
-
-class TinyTrainerOfTwo(TwoImagesTrainer):
-    """With batch norms, before the layer that lacks memory."""
-
-    norm = torch.nn.BatchNorm2d
 
 
 @torch.no_grad()
@@ -84,6 +84,18 @@ def test_the_metrics_of_parts_are_those_of_the_whole_batch(tiny):
     assert {name: list(values) for name, values in results[0].items()} == {
         name: list(values) for name, values in results[1].items()
     }
+
+
+@torch.no_grad()
+def test_a_validation_in_parts_leaves_the_statistics_as_training_has_left_them(tiny):
+    trainer = with_memory(new_trainer(BatchNormTrainer, tiny), 4)
+    with torch.enable_grad():
+        trainer.train_step(batch(0))
+    before = trainer.network.norm.running_mean.clone()
+    with_memory(trainer, 2).network.eval()
+    trainer.validation_step(batch(1))
+    assert trainer.images_at_once == 2
+    assert torch.equal(trainer.network.norm.running_mean, before)
 
 
 def test_where_no_image_fits_the_message_says_what_to_do(tiny):
