@@ -62,7 +62,7 @@ class DistributedTrainer(ResumableTrainer):
         """Build network, optimiser and loss, and distribute the network.
 
         Raises:
-            UserError: The batch has too few images for so many processes.
+            UserError: The batch cannot be divided among so many processes.
         """
         with self._taken_for(distributed=False):
             super().initialize()
@@ -108,10 +108,15 @@ class DistributedTrainer(ResumableTrainer):
                 self.output_folder_base = folder
 
     def on_epoch_end(self) -> None:
-        """End an epoch; its checkpoints hold the random states of all processes."""
+        """End an epoch; its checkpoints hold the random states of all processes.
+
+        When this returns they are written, and may be read by all.
+        """
         if self.is_ddp:
             self.random_states_of_ranks = gathered(random_states(self.device))
         super().on_epoch_end()
+        if self.is_ddp:
+            dist.barrier()
 
     def checkpoint_state(self) -> dict[str, Any]:
         """Return what a checkpoint holds beside the weights."""

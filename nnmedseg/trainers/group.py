@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import functools
 import itertools
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -53,16 +54,21 @@ def check_devices(device: torch.device, count: int) -> None:
 
 
 def check_batch_size(batch_size: int, processes: int) -> None:
-    """Refuse a batch that leaves a process without an image.
+    """Refuse a batch that cannot be divided evenly.
+
+    Uneven shares would weigh images differently, and nnU-Net's Dice loss over the whole batch
+    cannot gather them.
 
     Raises:
-        UserError: There are more processes than images.
+        UserError: The processes would have shares of different sizes, or none.
     """
-    if batch_size < processes:
+    if batch_size % processes:
+        below = batch_size // processes * processes
+        choices = [str(size) for size in (below, below + processes) if size]
         raise UserError(
-            f"a batch of {batch_size} cannot be divided among {processes} processes",
+            f"a batch of {batch_size} cannot be divided evenly among {processes} processes",
             where="-num_gpus",
-            mend=f"use at most {batch_size}, or --batch-size {processes} or more",
+            mend=f"use --batch-size {' or '.join(choices)}, or another number of processes",
         )
 
 
@@ -108,7 +114,10 @@ def joined(
         world_size=place.size,
         timeout=LONGEST_WAIT,
     )
-    yield device
+    with warnings.catch_warnings():
+        # They differ in sides of length 1 only, where they mean nothing.
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+        yield device
     # Not after an error: the others may be waiting for us, and would make us wait for them.
     dist.destroy_process_group()
 

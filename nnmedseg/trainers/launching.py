@@ -50,6 +50,9 @@ class _Start:
         place: Its place among the processes.
         port: Where they meet, on this machine.
         level: Of the log.
+        method: How it starts its own processes, as the launcher would: one that was spawned would
+            spawn its data loaders too, which takes longer, and on Linux leaves them behind when
+            it is killed.
     """
 
     work: Work[Any]
@@ -58,6 +61,7 @@ class _Start:
     place: Place
     port: int
     level: int
+    method: str
 
 
 class RankError(RuntimeError):
@@ -83,9 +87,11 @@ def launch(work: Work[JobT], job: JobT, device: torch.device, count: int) -> Non
     reports: SimpleQueue[_Report] = context.SimpleQueue()
     processes: list[SpawnProcess] = []
     level = logging.getLogger("nnmedseg").getEffectiveLevel()
+    method = multiprocessing.get_start_method()
     try:
         for rank in range(count):
-            start = _Start(work, job, device, Place(rank, count, rank, count), store.port, level)
+            place = Place(rank, count, rank, count)
+            start = _Start(work, job, device, place, store.port, level, method)
             processes.append(context.Process(target=_be_one, args=(start, reports)))
             processes[-1].start()
         _wait_for(processes)
@@ -140,6 +146,7 @@ def _end(processes: Sequence[SpawnProcess]) -> None:
 
 def _be_one(start: _Start, reports: SimpleQueue[_Report]) -> None:
     """Be one of the processes, and end with the exit code that a shell expects."""
+    multiprocessing.set_start_method(start.method, force=True)
     threading.Thread(target=_end_with_launcher, daemon=True).start()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
     logging.getLogger("nnmedseg").setLevel(start.level)
