@@ -98,3 +98,12 @@ def test_where_an_image_ends_within_a_pixel_logits_come_in_its_own_size():
     assert found.shape == (1, 1, 64, 40)
     centres = ((torch.arange(40) + 0.5) / 16 - 0.5).clamp(0, 3)
     torch.testing.assert_close(found[0, 0, 0], centres)
+
+
+def test_an_apm_is_trained_on_what_its_last_maps_need():
+    options = TINY | {"sam_size": None}
+    network = PlannedNetwork(3, 2, network="promise_apm", **options).train()
+    logits = network(torch.randn(1, 3, 64, 64))  # one image of one pixel could not be normalised
+    assert logits.shape == (1, 2, 64, 64)
+    logits.square().mean().backward()
+    assert network.network.apm.resnet.fc.weight.grad.isfinite().all()
