@@ -26,7 +26,7 @@ class SegmentationNetwork(nn.Module):
     Attributes:
         auxiliary_outputs: Names of the outputs at the end of the list that are not class logits but
             one auxiliary logit each, ``(B, 1, H, W)`` (ConDSeg's foreground, for one); they are
-            for the paper's own loss.
+            for the paper's own loss. A network that has some has one output of class logits.
         frozen_parts: Names of the submodules that training leaves as they are: checkpoints do not
             hold them (see :mod:`nnmedseg.networks.frozen`), and they stay in evaluation mode.
         prompt_channels: Channels of point prompts that an image for `PlannedNetwork` may have

@@ -133,7 +133,8 @@ class PlannedNetwork(nn.Module):
             UserError: Prompts are required, and there are none.
         """
         wants_all = self.decoder.deep_supervision or (self.training and self.auxiliary_in_training)
-        self.network.deep_supervision = wants_all
+        # Beside auxiliary outputs there is one of the classes: only the paper's loss needs more.
+        self.network.deep_supervision = wants_all and not self.network.auxiliary_outputs
         image, prompts = self._without_prompts(image)
         size = image.shape[2:]
         smallest = self.network.min_size
@@ -145,9 +146,7 @@ class PlannedNetwork(nn.Module):
             return [cropped(logits, padded.shape[2:], size) for logits in outputs]
         outputs = self.network(padded, *prompts)
         if wants_all:
-            supervised = (
-                [outputs] if isinstance(outputs, torch.Tensor) else self._of_classes(outputs)
-            )
+            supervised = [outputs] if isinstance(outputs, torch.Tensor) else outputs
             return [cropped(logits, padded.shape[2:], size) for logits in supervised]
         logits = cropped(outputs, padded.shape[2:], size)
         return logits if self.training else bounded(logits)
@@ -166,10 +165,6 @@ class PlannedNetwork(nn.Module):
                 mend="predict with nnmedseg_predict and --prompts FILE or --prompts-from FOLDER",
             )
         return image, ()
-
-    def _of_classes(self, outputs: list[torch.Tensor]) -> list[torch.Tensor]:
-        """The outputs that a loss over the classes can take."""
-        return outputs[: len(outputs) - len(self.network.auxiliary_outputs)]
 
 
 def cropped(logits: torch.Tensor, padded: Sequence[int], size: Sequence[int]) -> torch.Tensor:

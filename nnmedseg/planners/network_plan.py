@@ -109,7 +109,7 @@ class NetworkPlanner:
         Returns:
             What the plan says about it in our own key.
         """
-        memory = self._measure(protocol.size, False, single_precision=True)
+        memory = self._measure(protocol.size, False, as_in_paper=True)
         needed = memory.total(protocol.batch_size)
         height, width = protocol.size
         reason = f"{protocol.batch_size} whole images of {height}x{width}, as the paper has them"
@@ -120,7 +120,8 @@ class NetworkPlanner:
             )
         plan["patch_size"] = list(protocol.size)
         plan["batch_size"] = protocol.batch_size
-        plan["architecture"] = self._describe(memory.outputs, checkpointing=False)
+        outputs = len(plan["architecture"]["arch_kwargs"]["strides"]) - 1
+        plan["architecture"] = self._describe(outputs, checkpointing=False)
         details = {"patch": reason, **_predicted(needed)}
         if self.paper_recipe is not None:
             details["recipe"], details["protocol"] = self.paper_recipe
@@ -137,7 +138,7 @@ class NetworkPlanner:
         return network.min_training_size
 
     def _measure(
-        self, patch_size: tuple[int, int], checkpointing: bool, *, single_precision: bool = False
+        self, patch_size: tuple[int, int], checkpointing: bool, *, as_in_paper: bool = False
     ) -> TrainingMemory:
         if self.architecture.network is None:
             raise TypeError("only a registered network is measured here")
@@ -149,7 +150,7 @@ class NetworkPlanner:
             (self.channels, self.classes),
             patch_size,
             self.architecture.optimizer,
-            single_precision,
+            as_in_paper,
         )
 
     def _measure_unet(self, plan: dict[str, Any]) -> TrainingMemory:
@@ -203,13 +204,17 @@ def _measure_registered(
     channels: tuple[int, int],
     patch_size: tuple[int, int],
     optimizer: str,
-    single_precision: bool,
+    as_in_paper: bool,
 ) -> TrainingMemory:
-    """Measure a network once for all data sets and configurations with the same patch."""
+    """Measure a network once for all data sets and configurations with the same patch.
+
+    As in the paper it is trained in single precision, and gives what the paper's loss takes.
+    """
 
     def build() -> nn.Module:
         network = PlannedNetwork(*channels, **json.loads(options))
         network.auxiliary_in_training = True
+        network.own_outputs_in_training = as_in_paper  # its loss takes more of some networks
         return network
 
     memory = measure_training_memory(
@@ -217,9 +222,9 @@ def _measure_registered(
         channels[0],
         patch_size,
         optimizer=optimizer,
-        mixed_precision=not single_precision,
+        mixed_precision=not as_in_paper,
     )
-    return memory.with_context() if single_precision else memory
+    return memory.with_context() if as_in_paper else memory
 
 
 def _predicted(memory: int) -> dict[str, Any]:

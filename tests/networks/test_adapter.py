@@ -71,3 +71,14 @@ def test_excessive_logits_keep_their_order_and_fit_float16():
     found = bounded(logits)
     assert found.argsort().tolist() == logits.argsort().tolist()
     assert found.abs().max() <= LARGEST_LOGIT
+
+
+@pytest.mark.parametrize(("own_loss", "computed"), [(False, 0), (True, 3)])
+def test_auxiliary_outputs_are_computed_for_the_papers_loss_only(own_loss, computed):
+    network = PlannedNetwork(3, 2, network="condseg", width=16).train()
+    network.auxiliary_in_training, network.own_outputs_in_training = True, own_loss
+    calls = []
+    for head in network.network.auxiliary_heads.values():
+        head.register_forward_hook(lambda *_: calls.append(1))
+    assert len(network(torch.randn(2, 3, 32, 32))) == 1 + computed
+    assert len(calls) == computed
