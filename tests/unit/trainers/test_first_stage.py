@@ -8,7 +8,7 @@ import torch
 from nnmedseg.errors import NotFoundError, WeightsError
 from nnmedseg.networks.adapter import PlannedNetwork
 from nnmedseg.trainers.condseg import ConDSegPVTTrainer, ConDSegStage1Trainer, ConDSegTrainer
-from nnmedseg.trainers.first_stage import is_first_stage, load_first_stage
+from nnmedseg.trainers.first_stage import FirstStage, is_first_stage, load_first_stage
 from nnmedseg.trainers.rosper import RoSPERTrainer
 from nnmedseg.trainers.stages import divided, with_first_stages
 
@@ -69,6 +69,17 @@ def test_a_first_stage_that_lacks_an_entry_is_refused(stage1, network, saved, en
     with pytest.raises(WeightsError, match=f"1 missing: .*{entry}") as error_info:
         load_first_stage(network, path)
     assert "--stage 1 --overwrite" in str(error_info.value)
+
+
+def test_a_record_names_a_file_without_the_folders_of_the_machine(stage1, saved, tmp_path):
+    path = saved({"network_weights": stage1, "current_epoch": 7})
+    elsewhere = FirstStage.of_file(path, tmp_path / "results")
+    assert elsewhere.as_recorded()["checkpoint"] == "weights.pth"
+    assert elsewhere.file(tmp_path / "results") == path
+    inside = FirstStage.of_file(path, tmp_path.parent)
+    assert inside.as_recorded()["checkpoint"] == f"{tmp_path.name}/weights.pth"
+    assert inside.file(tmp_path.parent) == path
+    assert inside.epochs == 7
 
 
 @pytest.mark.parametrize(
