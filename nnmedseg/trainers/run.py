@@ -179,7 +179,7 @@ def _train_here(job: Job, place: Place, device: torch.device) -> None:
         trainer = _construct(trainer_class, plans, settings, job.folders, device)
         record = _begun_record(job, trainer, place) if place.is_first else None
         _watch(trainer, settings, record)
-        with status_recorded(record, trainer.device), _cleanly_ended(trainer):
+        with _cleanly_ended(trainer), status_recorded(record, trainer.device):
             _run(trainer, job.checkpoint)
 
 

@@ -235,6 +235,8 @@ class WandbTracker:
     def __init__(self, project: str | None, folder: Path):
         self._project = project or os.environ.get("WANDB_PROJECT") or PROJECT
         self._folder = folder
+        # Without an answer W&B would wait for ever at the end; `wandb sync` sends what is left.
+        os.environ.setdefault("WANDB_FINISH_TIMEOUT", "60")
 
     def open(self, run_id: str | None, title: str, facts: Mapping[str, str]) -> str:
         """Begin a run, or go on with one; return its id."""
