@@ -38,17 +38,22 @@ class Interrupted(KeyboardInterrupt):
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible(*, once: bool = False) -> Iterator[None]:
     """Raise `Interrupted` in the block when a signal asks to end; forked children die with us.
 
     Signals that somebody else handles, or that the shell has told us to ignore (nohup), are left
     alone, and so is everything outside the main thread, where Python knows no signals.
+
+    Args:
+        once: Pass over all signals after the first, which would disturb the ending that it asks
+            for; whoever has started this process ends it by force if it takes too long.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    handler = _raise_once if once else _raise
     replaced = {
-        number: signal.signal(number, _raise)
+        number: signal.signal(number, handler)
         for number in _SIGNALS
         if signal.getsignal(number) in _UNTOUCHED
     }
@@ -57,12 +62,24 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         _children.bound = False
-        for number, handler in replaced.items():
-            signal.signal(number, handler)
+        for number, before in replaced.items():
+            signal.signal(number, before)
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
     raise Interrupted(number)
+
+
+def _raise_once(number: int, frame: FrameType | None) -> None:
+    for each in _SIGNALS:
+        if signal.getsignal(each) is _raise_once:
+            signal.signal(each, _pass_over)
+    raise Interrupted(number)
+
+
+def _pass_over(number: int, frame: FrameType | None) -> None:
+    # Not SIG_IGN: Python complains where a signal has arrived just before.
+    pass
 
 
 def _end_soon(number: int, frame: FrameType | None) -> None:
@@ -99,7 +116,7 @@ class _Children:
             return
         self.bound = False
         for number in _SIGNALS:
-            if signal.getsignal(number) is _raise:
+            if signal.getsignal(number) in (_raise, _raise_once):
                 ends = number == signal.SIGTERM
                 signal.signal(number, _end_soon if ends else signal.SIG_IGN)
         if self._system is not None:

@@ -151,7 +151,7 @@ def _be_one(start: _Start, reports: SimpleQueue[_Report]) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
     logging.getLogger("nnmedseg").setLevel(start.level)
     try:
-        with interruptible():
+        with interruptible(once=True):
             store = dist.TCPStore(_HOST, start.port, is_master=False)
             joining = joined(start.place, start.device, store)
             with quiet_unless_first(start.place), joining as device:
