@@ -49,6 +49,7 @@ from nnmedseg.trainers.reliable import reliable
 from nnmedseg.trainers.run_record import (
     RunRecord,
     circumstances,
+    differences,
     plan_in_use,
     status_recorded,
 )
@@ -305,8 +306,8 @@ def _check_same_settings(output: Path, record: dict[str, Any]) -> None:
     if not any((output / name).is_file() for name in (*RESUMABLE, BEST)):
         return
     earlier = read_json(output / RUN_FILE) if (output / RUN_FILE).is_file() else {}
-    different = [key for key, value in record.items() if earlier.get(key, value) != value]
-    if different == ["split_sha256"]:
+    different = list(differences(earlier, record))
+    if [name for name, _, _ in different] == ["split_sha256"]:
         raise UserError(
             f"{SPLITS_FILE} has changed since this fold was trained: what was held out then may be "
             "trained on now",
@@ -315,7 +316,7 @@ def _check_same_settings(output: Path, record: dict[str, Any]) -> None:
             "on, or --overwrite to delete this fold and train anew",
         )
     if different:
-        changes = "; ".join(f"{key} was {earlier[key]}, is {record[key]}" for key in different)
+        changes = "; ".join(f"{name} was {was}, is {now}" for name, was, now in different)
         raise UserError(
             f"this fold was trained with other settings: {changes}",
             where=output,

@@ -97,6 +97,21 @@ class RunRecord:
             temporary.write_text(text + "\n", "utf-8")
 
 
+def differences(
+    earlier: Mapping[str, Any], now: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    """Go through the settings that were others earlier: name, earlier value, value now.
+
+    Those within others are named ``recipe.epochs``. What was not recorded then is no difference.
+    """
+    for name, value in now.items():
+        before = earlier.get(name, value)
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            yield from differences(before, value, f"{prefix}{name}.")
+        elif before != value:
+            yield f"{prefix}{name}", before, value
+
+
 @contextmanager
 def status_recorded(record: RunRecord | None, device: torch.device) -> Iterator[None]:
     """Write how the run in the block has ended, where a record of it is kept."""

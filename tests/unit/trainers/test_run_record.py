@@ -16,6 +16,7 @@ from nnmedseg.trainers.run_record import (
     RunRecord,
     circumstances,
     data_identity,
+    differences,
     git_state,
     status_recorded,
 )
@@ -133,3 +134,9 @@ def test_versions_are_recorded_and_the_machine_is_not(tmp_path):
     assert facts["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert {"python", "numpy", "nnmedseg", "nnunetv2", "timm"} <= facts["versions"].keys()
     assert socket.gethostname() not in str({k: v for k, v in facts.items() if k != "command_line"})
+
+
+def test_only_the_settings_that_differ_are_named():
+    earlier = {"seed": 1, "recipe": {"epochs": 3, "loss": "nnunet"}, "status": "finished"}
+    now = {"seed": 1, "recipe": {"epochs": 4, "loss": "nnunet", "new": 0}, "also_new": 1}
+    assert list(differences(earlier, now)) == [("recipe.epochs", 3, 4)]
