@@ -120,6 +120,14 @@ class WatchedLoader:
     def __init__(self, loader: Any, readers: Readers):
         self._loader = loader
         self._readers = readers
+        self._problem: BaseException | None = None
+
+    def takes(self, failed: threading.ExceptHookArgs) -> bool:
+        """Tell whether a failed thread has collected these batches; its error is kept."""
+        is_ours = failed.thread is getattr(self._loader, "results_loop_thread", self)
+        if is_ours:
+            self._problem = failed.exc_value
+        return is_ours
 
     def __iter__(self) -> WatchedLoader:
         return self
@@ -158,7 +166,7 @@ class WatchedLoader:
         for number, code in enumerate(codes):
             if code is not None and code < 0:
                 raise _killed(number, len(codes), -code, read[number])
-        raise self._readers.damaged(sorted({*cases.values()})) or _failed(read)
+        raise self._readers.damaged(sorted({*cases.values()})) or _failed(read, self._problem)
 
     def _kill_processes(self) -> None:
         """End the processes without the locks that they share, and may have died with."""
@@ -217,10 +225,13 @@ def _killed(number: int, count: int, code: int, case: str) -> UserError:
     )
 
 
-def _failed(cases: Sequence[str]) -> UserError:
+def _failed(cases: Sequence[str], problem: BaseException | None = None) -> UserError:
+    reason = "what it printed stands above"
+    if problem is not None and _WORKERS_DIED not in str(problem):
+        reason = f"{type(problem).__name__}: {problem}"
     return UserError(
-        f"a data-loading process has failed, and what it printed stands above; each had one of "
-        f"the cases {', '.join(cases)}",
+        f"a data-loading process has failed ({reason}); each had one of the cases "
+        f"{', '.join(cases)}",
         where="data loading",
         mend=f"if it was killed, use fewer --workers; {_GO_ON}",
     )
@@ -252,12 +263,13 @@ class WatchedLoadingTrainer(nnUNetTrainer):
         return self._readers[0].watch(training), self._readers[1].watch(validation)
 
     def run_training(self) -> None:
-        """Train; the thread that collects batches says nothing when a process dies: we do."""
+        """Train; a thread that collects batches prints nothing when it fails: we say it."""
         before = threading.excepthook
 
-        def say_others(arguments: threading.ExceptHookArgs) -> None:
-            if _WORKERS_DIED not in str(arguments.exc_value):
-                before(arguments)
+        def say_others(failed: threading.ExceptHookArgs) -> None:
+            loaders = (self.dataloader_train, self.dataloader_val)
+            if not any(isinstance(each, WatchedLoader) and each.takes(failed) for each in loaders):
+                before(failed)
 
         threading.excepthook = say_others
         try:

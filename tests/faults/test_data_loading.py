@@ -72,6 +72,28 @@ def test_no_process_is_left_of_a_loader_that_failed(loading):
     assert not any(process.is_alive() for process in processes)
 
 
+class KillingTrainer(TinyTrainer):
+    """Kills one of its own data-loading processes when an epoch begins, if told to."""
+
+    kills = False
+
+    def on_train_epoch_start(self):
+        super().on_train_epoch_start()
+        if self.kills:
+            os.kill(self.dataloader_train._loader._processes[0].pid, signal.SIGKILL)
+
+
+@needs_fork
+def test_a_training_whose_process_is_killed_ends_with_the_message_alone(tiny, capfd):
+    trainer = new_trainer(KillingTrainer, tiny, num_iterations_per_epoch=200)
+    trainer.kills = True
+    os.environ["nnUNet_n_proc_DA"] = "1"
+    with pytest.raises(UserError, match="process 1 of 1 was ended by SIGKILL"):
+        trainer.run_training()
+    assert "Traceback" not in capfd.readouterr().err
+    trainer.dataloader_val._finish()
+
+
 class KilledTrainer(TinyTrainer):
     """Of which each process is killed that loads data."""
 
@@ -130,12 +152,14 @@ def test_a_damaged_array_of_nnunets_is_named_too(tiny):
         draw_until_it_fails(trainer.dataloader_train)
 
 
-def test_the_right_batches_come_through_unchanged(tiny):
-    trainer = new_trainer(TinyTrainer, tiny)
-    np.random.seed(0)  # noqa: NPY002 - the augmentation's generator
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_come_through(tiny, workers):
+    trainer = new_trainer(TinyTrainer, tiny, workers=workers)
     watched = next(trainer.dataloader_train)
     assert set(watched["keys"]) <= set(CASES[:4])
     assert watched["data"].shape == (4, 3, 16, 16)
+    for loader in (trainer.dataloader_train, trainer.dataloader_val):
+        loader._finish()
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])
