@@ -16,7 +16,7 @@ from PIL import Image
 from torch.nn import functional
 
 from nnmedseg.cli import import_weights, predict
-from nnmedseg.files import read_json
+from nnmedseg.files import read_json, write_json
 from nnmedseg.weights import from_reference
 
 _DATA = Path(__file__).parents[1] / "data"
@@ -157,7 +157,12 @@ def test_every_networks_checkpoint_becomes_a_model_that_predicts(
     path, model, masks = tmp_path / "best.pth", tmp_path / "model", tmp_path / "masks"
     torch.save(golden_state(fixture), path)
     assert import_weights.main([network, str(path), "-o", str(model)]) == 0
-    assert predict.main(["-i", str(images), "-o", str(masks), "-m", str(model)]) == 0
+    arguments = ["-i", str(images), "-o", str(masks), "-m", str(model)]
+    if network == "promise_ips_gt":
+        points = {path.stem: [{"x": 30, "y": 20, "label": 1}] for path in images.iterdir()}
+        write_json(points, tmp_path / "points.json")
+        arguments += ["--prompts", str(tmp_path / "points.json")]
+    assert predict.main(arguments) == 0
     image = next(images.iterdir())
     mask = SimpleITK.ReadImage(masks / f"{image.stem}.nii.gz")
     assert mask.GetSize()[:2] == Image.open(image).size
