@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import distributed as dist
 
 from nnmedseg.losses import list_losses
 from nnmedseg.networks import list_networks
 from nnmedseg.networks.adapter import PlannedNetwork
-from nnmedseg.trainers.distributed import leaves_some_unused
+from nnmedseg.trainers.distributed import distributed, leaves_some_unused
 from nnmedseg.trainers.losses import AuxiliaryLoss
 from nnmedseg.trainers.objectives import PaperObjective
 
@@ -56,6 +57,23 @@ def test_the_papers_own_loss_uses_all(name):
     network.own_outputs_in_training = True
     assert not leaves_some_unused(network, deep_supervision=False)
     assert without_gradient(network, PaperObjective(PAPERS_LOSS[name], "corrected", 2)) == set()
+
+
+@pytest.fixture
+def alone_in_group():
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.usefixtures("alone_in_group")
+def test_a_network_with_unused_parameters_takes_a_second_step():
+    network = planned("condseg")
+    some_unused = leaves_some_unused(network, deep_supervision=False)
+    wrapped = distributed(network, torch.device("cpu"), some_unused=some_unused)
+    image = torch.randn(2, 3, *[network.network.min_size] * 2)
+    for _ in range(2):  # PyTorch finds the missing gradients in the second
+        sum(logits.mean() for logits in wrapped(image)).backward()
 
 
 def test_with_the_first_output_only():
