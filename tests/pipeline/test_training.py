@@ -83,7 +83,7 @@ def test_fold_all_has_the_cases_of_all_folds(fresh):
     assert validation_ids == train_ids
 
 
-def test_fold_all_leaves_out_what_is_in_no_fold(fresh, capsys):
+def test_fold_all_leaves_out_what_is_in_no_fold(fresh, caplog):
     file = fresh.preprocessed / "splits_final.json"
     splits = read_json(file)
     copy = splits[0]["val"][0]
@@ -91,10 +91,11 @@ def test_fold_all_leaves_out_what_is_in_no_fold(fresh, capsys):
         [{part: [c for c in ids if c != copy] for part, ids in fold.items()} for fold in splits],
         file,
     )
-    train_ids, validation_ids = trainer_of_fold_all(fresh).do_split()
+    with caplog.at_level("INFO"):
+        train_ids, validation_ids = trainer_of_fold_all(fresh).do_split()
     assert copy not in train_ids
     assert copy not in validation_ids
-    assert f"in no fold of {file}: 1 case(s), {copy}" in capsys.readouterr().out
+    assert f"in no fold of {file}: 1 case(s), {copy}" in caplog.text
 
 
 def test_weights_and_optimiser_state_are_in_channels_last(trainer):

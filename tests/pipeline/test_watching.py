@@ -165,9 +165,10 @@ def test_nnunets_lines_are_in_its_log_and_ours_on_the_screen(workspace, shown, c
     assert log.read_text().count("Pseudo dice") == 3
 
 
-def test_where_our_lines_are_not_shown_nnunets_are(workspace, capsys):
-    trainer = build(workspace, epochs=1)
-    trainer.run_training()
+def test_where_our_lines_are_not_shown_nnunets_are(workspace, capsys, caplog):
+    with caplog.at_level(logging.WARNING, logger="nnmedseg"):
+        trainer = build(workspace, epochs=1)
+        trainer.run_training()
     assert "Pseudo dice" in capsys.readouterr().out
 
 
