@@ -13,7 +13,7 @@ import torch
 import nnmedseg
 from nnmedseg.errors import UserError
 from nnmedseg.files import read_json, write_json
-from nnmedseg.paths import Folders
+from nnmedseg.paths import VARIABLES, Folders
 from nnmedseg.trainers.checkpoints import LATEST, read_checkpoint
 from nnmedseg.trainers.group import check_batch_size, check_devices
 from nnmedseg.trainers.place import Place, number_of_processes
@@ -203,6 +203,8 @@ def test_another_number_of_processes_may_go_on(launched, caplog, monkeypatch):
     tiny, _ = launched
     (tiny.fold / "validation" / "summary.json").unlink()
     monkeypatch.setenv("NNMEDSEG_PLUGINS", str(PLUGIN))
+    for kind, variable in VARIABLES.items():
+        monkeypatch.setenv(variable, str(getattr(tiny.folders, kind)))
     with caplog.at_level("INFO"):
         nnmedseg.train(
             900, "2d", 0, trainer="WitnessTrainer", recipe={"epochs": 1, "iterations": 2},
