@@ -194,7 +194,8 @@ def test_panels_change_nothing_of_the_training(workspace):
         trainer = build(workspace, panel_every=panel_every)
         np.random.seed(0)  # noqa: NPY002 - the augmentation's generator
         trainer.run_training()
-        losses.append(trainer.logger.get_value("train_losses", None))
+        log = trainer.logger.get_value
+        losses.append([log("train_losses", None), log("val_losses", None)])
     assert losses[0] == losses[1]
 
 
