@@ -15,7 +15,7 @@ import torch
 import nnmedseg
 from nnmedseg.errors import NotFoundError, WeightsError
 from nnmedseg.paths import resolve
-from nnmedseg.trainers.checkpoints import read_checkpoint
+from nnmedseg.training.checkpoints import read_checkpoint
 
 from ..faults.test_interruption import alive_in_group, wait_until_gone
 
@@ -38,12 +38,15 @@ def heed_keyboard():
 
 def start(workspace, *options, epochs=4):
     """Start a training in a session of its own."""
-    command = [
-        str(COMMAND), "2", "2d", "0", "-tr", "RoSPERTrainer", "--epochs", str(epochs),
-        "--iterations", "2", "--device", "cpu", "--workspace", str(workspace.root), *options,
-    ]  # fmt: skip
+    return start_command(
+        "2", "2d", "0", "-tr", "RoSPERTrainer", "--epochs", str(epochs), "--iterations", "2",
+        "--device", "cpu", "--workspace", str(workspace.root), *options,
+    )  # fmt: skip
+
+
+def start_command(*arguments):
     return subprocess.Popen(
-        command,
+        [str(COMMAND), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
