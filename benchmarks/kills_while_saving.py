@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from nnmedseg.trainers.checkpoints import (
+from nnmedseg.training.checkpoints import (
     LATEST,
     newest_readable,
     remove_unfinished,

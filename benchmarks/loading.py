@@ -91,7 +91,7 @@ class Loaders:
         from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader  # noqa: PLC0415
         from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer  # noqa: PLC0415
 
-        from nnmedseg.trainers.sample_loader import SampleLoader  # noqa: PLC0415
+        from nnmedseg.training.sample_loader import SampleLoader  # noqa: PLC0415
 
         rotation = (-np.pi, np.pi)
         return (SampleLoader if kind == "ours" else nnUNetDataLoader)(

@@ -180,8 +180,8 @@ def _run(options: argparse.Namespace) -> int:
         _list_trainers()
         return 0
     _check_named(options)
-    from nnmedseg.trainers.interruption import Interrupted
-    from nnmedseg.trainers.place import (
+    from nnmedseg.training.interruption import Interrupted
+    from nnmedseg.training.place import (
         one_report_of_failure,
         place_from_environment,
         quiet_unless_first,

@@ -29,8 +29,8 @@ from nnmedseg.networks.frozen import frozen_weights_in
 from nnmedseg.networks.layers.layout import lay_out_weights
 from nnmedseg.nnunet import captured_output
 from nnmedseg.nnunet.registration import register
-from nnmedseg.trainers.checkpoints import only_plain_values
-from nnmedseg.trainers.settings import RUN_FILE
+from nnmedseg.training.checkpoints import only_plain_values
+from nnmedseg.training.settings import RUN_FILE
 
 logger = logging.getLogger(__name__)
 

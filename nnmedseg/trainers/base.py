@@ -20,23 +20,23 @@ from nnmedseg.networks.adapter import PlannedNetwork
 from nnmedseg.networks.layers.layout import lay_out_weights
 from nnmedseg.nnunet import captured_output
 from nnmedseg.nnunet.registration import register
-from nnmedseg.trainers.group import first_goes_ahead
-from nnmedseg.trainers.loading import AugmentingTrainer
-from nnmedseg.trainers.losses import AuxiliaryLoss
-from nnmedseg.trainers.objectives import build_objective
-from nnmedseg.trainers.optimizers import build_optimizer
 from nnmedseg.trainers.paper_recipes import PaperRecipes
-from nnmedseg.trainers.pretrained import PAPER, load_pretrained
 from nnmedseg.trainers.recipes import (
     NNUNET,
     NNUNET_LOSS,
     Recipe,
     validation_iterations,
 )
-from nnmedseg.trainers.reliable import ReliableTrainer
-from nnmedseg.trainers.schedules import STEPPED_BY_ITERATION, PlateauSchedule, build_schedule
-from nnmedseg.trainers.selection import OutOfPatience, check_patience, take_best_weights
-from nnmedseg.trainers.validation import validate
+from nnmedseg.training.group import first_goes_ahead
+from nnmedseg.training.loading import AugmentingTrainer
+from nnmedseg.training.losses import AuxiliaryLoss
+from nnmedseg.training.objectives import build_objective
+from nnmedseg.training.optimizers import build_optimizer
+from nnmedseg.training.pretrained import PAPER, load_pretrained
+from nnmedseg.training.reliable import ReliableTrainer
+from nnmedseg.training.schedules import STEPPED_BY_ITERATION, PlateauSchedule, build_schedule
+from nnmedseg.training.selection import OutOfPatience, check_patience, take_best_weights
+from nnmedseg.training.validation import validate
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class MedSegTrainer(AugmentingTrainer, ReliableTrainer):
         network_name: Registered name of the network; ``None`` marks a base class.
         network_options: Options of the network that differ from its defaults.
         first_stage: The trainer whose encoder this one starts from, trained before it; see
-            :mod:`nnmedseg.trainers.stages`.
+            :mod:`nnmedseg.training.stages`.
         plans_name: Plans file that ``nnmedseg_train`` uses when none is given.
         recipe: Training settings; those in the plans win.
         paper_recipes: The paper's own, for configuration ``2d_paper``.

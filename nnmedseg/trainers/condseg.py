@@ -7,10 +7,10 @@ from pathlib import Path
 from nnmedseg.errors import WeightsError
 from nnmedseg.networks.adapter import PlannedNetwork
 from nnmedseg.trainers.base import MedSegTrainer
-from nnmedseg.trainers.first_stage import FirstStage, load_first_stage
 from nnmedseg.trainers.paper_recipes import ALWAYS, CONDSEG, CONDSEG_STAGE1
-from nnmedseg.trainers.pretrained import unwrapped
 from nnmedseg.trainers.recipes import NNUNET_ADAMW
+from nnmedseg.training.first_stage import FirstStage, load_first_stage
+from nnmedseg.training.pretrained import unwrapped
 
 # The paper trains the encoder at a tenth of the rest's learning rate once it is pretrained.
 _WITH_SLOW_ENCODER = NNUNET_ADAMW.changed({"encoder_lr": NNUNET_ADAMW.initial_lr / 10})

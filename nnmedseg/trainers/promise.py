@@ -17,9 +17,9 @@ from nnmedseg.nnunet.reference_prompts import (
 )
 from nnmedseg.trainers.base import MedSegTrainer
 from nnmedseg.trainers.paper_recipes import ALWAYS, PROMISE
-from nnmedseg.trainers.precision import safer_precision
-from nnmedseg.trainers.pretrained import NONE, starting_point, unwrapped
 from nnmedseg.trainers.recipes import NNUNET_ADAMW
+from nnmedseg.training.precision import safer_precision
+from nnmedseg.training.pretrained import NONE, starting_point, unwrapped
 
 logger = logging.getLogger(__name__)
 

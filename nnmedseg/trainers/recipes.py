@@ -43,13 +43,13 @@ class Recipe:
         encoder_lr: That of a pretrained encoder, or ``None`` for the same.
         weight_decay: Decay of all parameters.
         scheduler: ``"poly"`` (nnU-Net's), ``"cosine"``, ``"cosine_restarts"``, ``"plateau"`` or
-            ``"constant"``; see :mod:`nnmedseg.trainers.schedules`.
+            ``"constant"``; see :mod:`nnmedseg.training.schedules`.
         scheduler_options: The scheduler's own numbers.
         gradient_clipping: Largest norm of all gradients together, or ``None`` for no clipping.
         loss: ``"nnunet"`` or the name of a paper's loss, see :mod:`nnmedseg.losses`.
         loss_form: ``"corrected"``, or ``"released"`` for what the authors' code computes.
         augmentation: ``"nnunet"`` or the name of a paper's, see
-            :mod:`nnmedseg.trainers.augmentation`.
+            :mod:`nnmedseg.training.augmentation`.
         oversample_foreground: Share of a batch whose patches are sure to hold foreground.
         precision: ``"mixed"`` (fp16 on CUDA, else fp32: nnU-Net's), ``"fp32"``, ``"fp16"`` or
             ``"bf16"``.

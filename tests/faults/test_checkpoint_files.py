@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from nnmedseg.errors import UserError, WeightsError
-from nnmedseg.trainers.checkpoints import (
+from nnmedseg.training.checkpoints import (
     BEST,
     FINAL,
     LATEST,
@@ -24,7 +24,7 @@ from nnmedseg.trainers.checkpoints import (
     remove_unfinished,
     write_checkpoint,
 )
-from nnmedseg.trainers.resuming import random_states, set_random_states
+from nnmedseg.training.resuming import random_states, set_random_states
 
 
 class Hostile:
@@ -189,7 +189,7 @@ FILL = """
 import resource, sys, torch
 from pathlib import Path
 from nnmedseg.errors import UserError
-from nnmedseg.trainers.checkpoints import LATEST, write_checkpoint
+from nnmedseg.training.checkpoints import LATEST, write_checkpoint
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 weights = {"weight": torch.zeros(1000, 1000)}
 try:

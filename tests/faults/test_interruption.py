@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from nnmedseg.trainers.interruption import Interrupted, interruptible
+from nnmedseg.training.interruption import Interrupted, interruptible
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
 
 # As nnU-Net's loaders, the children wait for ever for somebody to take what they have made.
 PARENT = r"""
 import multiprocessing, os, time
-from nnmedseg.trainers.interruption import interruptible
+from nnmedseg.training.interruption import interruptible
 
 def wait():
     os.write(1, b"child\n")

@@ -20,8 +20,8 @@ import os, signal, sys, time
 import torch
 from torch import distributed
 from nnmedseg.errors import DataError
-from nnmedseg.trainers.interruption import Interrupted, interruptible
-from nnmedseg.trainers.launching import RankError, launch
+from nnmedseg.training.interruption import Interrupted, interruptible
+from nnmedseg.training.launching import RankError, launch
 
 def work(fault, place, device):
     distributed.barrier()

@@ -10,8 +10,8 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnmedseg.cli import train
 from nnmedseg.errors import NonFiniteError
 from nnmedseg.files import read_json, write_json
-from nnmedseg.trainers.checkpoints import LATEST
-from nnmedseg.trainers.nonfinite import FaultCounter, Response
+from nnmedseg.training.checkpoints import LATEST
+from nnmedseg.training.nonfinite import FaultCounter, Response
 
 from .faulty_trainers import (
     BadGradientsTrainer,

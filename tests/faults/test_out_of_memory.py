@@ -7,7 +7,7 @@ import torch
 
 from nnmedseg.errors import UserError
 from nnmedseg.files import read_json, write_json
-from nnmedseg.trainers.accumulation import is_out_of_memory, part_of
+from nnmedseg.training.accumulation import is_out_of_memory, part_of
 
 from .faulty_trainers import NoImageTrainer, OneImageTrainer, SmallMemory, TwoImagesTrainer
 from .tiny_workspace import batch, new_trainer

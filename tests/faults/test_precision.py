@@ -7,7 +7,7 @@ from torch.nn import Sequential
 
 from nnmedseg.cli import train
 from nnmedseg.errors import UserError
-from nnmedseg.trainers.pretrained import unwrapped
+from nnmedseg.training.pretrained import unwrapped
 
 from .faulty_trainers import KeptTypeTrainer, TinyTrainer
 from .tiny_workspace import PLANS, PLUGIN, batch, new_trainer

@@ -115,7 +115,7 @@ def new_trainer(trainer_class: type, folders: Folders, *, workers: int = 0, **se
         **settings: Attributes to set before it begins, for instance ``precision``.
     """
     from nnmedseg.nnunet.registration import register
-    from nnmedseg.trainers.reliable import reliable
+    from nnmedseg.training.reliable import reliable
 
     register()
     os.environ["nnUNet_n_proc_DA"] = str(workers)

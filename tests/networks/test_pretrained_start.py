@@ -11,7 +11,7 @@ from torch import nn
 
 from nnmedseg.errors import NotFoundError, WeightsError
 from nnmedseg.networks.adapter import PlannedNetwork
-from nnmedseg.trainers.pretrained import load_pretrained
+from nnmedseg.training.pretrained import load_pretrained
 
 from .biformer import biformer_entries
 

@@ -12,9 +12,9 @@ from torch import distributed as dist
 from nnmedseg.losses import list_losses
 from nnmedseg.networks import list_networks
 from nnmedseg.networks.adapter import PlannedNetwork
-from nnmedseg.trainers.distributed import distributed, leaves_some_unused
-from nnmedseg.trainers.losses import AuxiliaryLoss
-from nnmedseg.trainers.objectives import PaperObjective
+from nnmedseg.training.distributed import distributed, leaves_some_unused
+from nnmedseg.training.losses import AuxiliaryLoss
+from nnmedseg.training.objectives import PaperObjective
 
 SMALL = json.loads(Path(__file__).with_name("small_options.json").read_text())
 PAPERS_LOSS = {name: name for name in list_losses()} | dict.fromkeys(

@@ -10,8 +10,8 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnmedseg.errors import WeightsError
 from nnmedseg.inference.predictor import MedSegPredictor
-from nnmedseg.trainers.checkpoints import read_checkpoint
-from nnmedseg.trainers.reliable import ReliableTrainer, reliable
+from nnmedseg.training.checkpoints import read_checkpoint
+from nnmedseg.training.reliable import ReliableTrainer, reliable
 
 from .test_training import trainer_of_fold_all
 

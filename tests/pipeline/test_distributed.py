@@ -14,9 +14,9 @@ import nnmedseg
 from nnmedseg.errors import UserError
 from nnmedseg.files import read_json, write_json
 from nnmedseg.paths import VARIABLES, Folders
-from nnmedseg.trainers.checkpoints import LATEST, read_checkpoint
-from nnmedseg.trainers.group import check_batch_size, check_devices
-from nnmedseg.trainers.place import Place, number_of_processes
+from nnmedseg.training.checkpoints import LATEST, read_checkpoint
+from nnmedseg.training.group import check_batch_size, check_devices
+from nnmedseg.training.place import Place, number_of_processes
 
 from ..faults.test_interruption import alive_in_group, wait_until_gone
 from ..faults.tiny_workspace import CASES, NAME, PLANS, write_workspace

@@ -8,7 +8,7 @@ import torch
 
 import nnmedseg
 from nnmedseg.files import read_json
-from nnmedseg.trainers.sample_loader import SampleLoader
+from nnmedseg.training.sample_loader import SampleLoader
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def paper_data(planned):
 
 def _trainer(workspace, name, configuration, recipe, monkeypatch):
     from nnmedseg.trainers import default_plans_name, find_trainer
-    from nnmedseg.trainers.reliable import reliable
+    from nnmedseg.training.reliable import reliable
 
     monkeypatch.setenv("nnUNet_n_proc_DA", "0")
     trainer_class = reliable(find_trainer(name))

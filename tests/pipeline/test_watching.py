@@ -11,8 +11,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nnmedseg.files import read_json
-from nnmedseg.trainers.reliable import reliable
-from nnmedseg.trainers.run_record import RunRecord
+from nnmedseg.training.reliable import reliable
+from nnmedseg.training.run_record import RunRecord
 
 from ..faults.conftest import tiny  # noqa: F401 - a fixture
 from ..faults.faulty_trainers import OneNanTrainer, TinyTrainer

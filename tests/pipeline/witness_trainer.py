@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from nnmedseg.trainers.base import MedSegTrainer
-from nnmedseg.trainers.pretrained import unwrapped
+from nnmedseg.training.pretrained import unwrapped
 
 
 class WitnessTrainer(MedSegTrainer):
