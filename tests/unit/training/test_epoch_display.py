@@ -99,12 +99,12 @@ def test_on_a_terminal_lines_scroll_above_the_bar(monkeypatch):
     monkeypatch.setattr(sys, "stdout", terminal)
     monkeypatch.setattr("nnmedseg.training.epoch_display.SECONDS_BETWEEN_REFRESHES", 0)
     handler = logging.StreamHandler(terminal)
-    logging.getLogger().addHandler(handler)
+    # Commands that other tests have run leave handlers behind.
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
     logging.getLogger("nnmedseg").setLevel(logging.INFO)
     try:
         run_an_epoch(EpochDisplay(0))
     finally:
-        logging.getLogger().removeHandler(handler)
         logging.getLogger("nnmedseg").setLevel(logging.NOTSET)
     assert "Epoch 1/2" in terminal.text
     assert "loss 0.500" in terminal.text
