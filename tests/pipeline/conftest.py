@@ -55,8 +55,8 @@ def _restored_environment():
             os.environ[name] = value
 
 
-def make_sam_small(plans_file: Path) -> None:
-    """Plan for a SAM whose training step takes a fraction of a second; ViT-B's takes a minute."""
+def make_small(plans_file: Path) -> None:
+    """Plan for a network whose training step takes a fraction of a second; ViT-B's a minute."""
     plans = read_json(plans_file)
     for configuration in plans["configurations"].values():
         arguments = configuration.get("architecture", {}).get("arch_kwargs", {})
@@ -70,8 +70,9 @@ def planned(tmp_path_factory) -> Workspace:
     folders = resolve(tmp_path_factory.mktemp("workspace"))
     dataset = nnmedseg.convert("ISIC2018", DATA, folders=folders)
     nnmedseg.plan_and_preprocess(2, working_size=WORKING_SIZE, folders=folders)
-    for plans in (folders.preprocessed / dataset.name).glob("ProMISe*.json"):
-        make_sam_small(plans)
+    for paper in ("ConDSeg", "ProMISe"):
+        for plans in (folders.preprocessed / dataset.name).glob(f"{paper}*.json"):
+            make_small(plans)
     return Workspace(folders, dataset, folders.results / "none")
 
 
