@@ -60,7 +60,7 @@ def main() -> int:
     failures = 0
     with tempfile.TemporaryDirectory() as folder:
         workspace = Path(folder)
-        require("convert", "ISIC2018", "--source", DATA, "--workspace", workspace)
+        require("convert", "ISIC2018", "-i", DATA, "--workspace", workspace)
         plan = ("-d", "2", "--working-size", str(options.working_size), "-tr", *names)
         require("plan_and_preprocess", *plan, "--workspace", workspace)
         for name in names:

@@ -55,7 +55,7 @@ def main() -> int:
     )
     report.table(COLUMNS)
     workspace = ("--workspace", options.workspace)
-    require("convert", options.dataset, "--source", options.source, *workspace)
+    require("convert", options.dataset, "-i", options.source, *workspace)
     plan = ("-d", options.number, "--working-size", str(options.working_size), "-tr", *names)
     require("plan_and_preprocess", *plan, *workspace)
     failed = [name for name in names if not add_row(name, options, report)]

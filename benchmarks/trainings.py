@@ -44,9 +44,9 @@ class Training:
 
 
 def command(module: str, *arguments: str | Path, log: Path | None = None) -> tuple[int, str]:
-    """Run one of our commands; return its exit code and the last line that it has printed."""
+    """Run an installed command; return its exit code and the last line that it has printed."""
     ran = subprocess.run(
-        [sys.executable, "-m", f"nnmedseg.cli.{module}", *map(str, arguments)],
+        [Path(sys.executable).with_name(f"nnmedseg_{module}"), *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
