@@ -68,7 +68,7 @@ def convert(
         name,
         source,
         dataset_id=dataset_id,
-        folders=folders or paths.resolve(),
+        folders=paths.use(folders),
         num_processes=num_processes,
         overwrite=overwrite,
         split=split,
@@ -94,7 +94,7 @@ def verify(
     from nnmedseg import paths
     from nnmedseg.data.integrity import verify_dataset
 
-    folders = folders or paths.resolve()
+    folders = paths.use(folders)
     return verify_dataset(folders.raw / folders.dataset_name(dataset), num_workers=num_processes)
 
 
@@ -117,7 +117,7 @@ def check_overlap(
     from nnmedseg import paths
     from nnmedseg.dataset_conversion.overlap import check_overlap as run
 
-    return run(datasets, folders=folders or paths.resolve(), num_workers=num_processes)
+    return run(datasets, folders=paths.use(folders), num_workers=num_processes)
 
 
 def plan(
@@ -147,7 +147,7 @@ def plan(
     """
     from nnmedseg import nnunet, paths
 
-    folders = folders or paths.resolve()
+    folders = paths.use(folders)
     nnunet.prepare()
     from nnmedseg.cores import cpu_count
     from nnmedseg.planners.architecture import Architecture
@@ -208,7 +208,7 @@ def plan_and_preprocess(
     """
     from nnmedseg import paths
 
-    folders = folders or paths.resolve()
+    folders = paths.use(folders)
     plans_files = plan(dataset, num_processes=num_processes, folders=folders, **planning)
     from nnmedseg.cores import cpu_count
     from nnmedseg.planners.pipeline import preprocess_configurations

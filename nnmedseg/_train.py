@@ -71,7 +71,7 @@ def train(
     """
     from nnmedseg import nnunet, paths
 
-    folders = folders or paths.resolve()
+    folders = paths.use(folders)
     nnunet.prepare()
     from nnmedseg.devices import choose_device
     from nnmedseg.trainers import default_plans_name, find_trainer

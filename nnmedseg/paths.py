@@ -85,10 +85,25 @@ def resolve(workspace: str | Path | None = None) -> Folders:
     for kind, variable in VARIABLES.items():
         from_environment = os.environ.get(variable) if workspace is None else None
         chosen[kind] = Path(from_environment or base / kind).expanduser().absolute()
-    for kind, folder in chosen.items():
+    return use(Folders(**chosen))
+
+
+def use(folders: Folders | None) -> Folders:
+    """Make folders nnU-Net's too, and create those that are missing.
+
+    Args:
+        folders: ``None`` for those that `resolve` finds.
+
+    Raises:
+        UserError: A folder cannot be created or written to.
+    """
+    if folders is None:
+        return resolve()
+    for kind, variable in VARIABLES.items():
+        folder: Path = getattr(folders, kind)
         _make_writable(folder, kind)
-        os.environ[VARIABLES[kind]] = str(folder)
-    return Folders(**chosen)
+        os.environ[variable] = str(folder)
+    return folders
 
 
 def parse_dataset_id(number: int) -> int:

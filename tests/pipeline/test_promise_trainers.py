@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -46,10 +47,14 @@ def sam_file(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def fold(planned, sam_file):
-    return nnmedseg.train(
-        2, "2d", 0, encoder_weights=sam_file, folders=planned.folders, **TRAINING
-    )  # fmt: skip
+def own(planned, tmp_path_factory):
+    """The planned folders with results that no other test's trainings are in."""
+    return replace(planned.folders, results=tmp_path_factory.mktemp("results"))
+
+
+@pytest.fixture(scope="session")
+def fold(own, sam_file):
+    return nnmedseg.train(2, "2d", 0, encoder_weights=sam_file, folders=own, **TRAINING)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nnmedseg.errors import NotFoundError, UserError
-from nnmedseg.paths import VARIABLES, parse_dataset_id, resolve
+from nnmedseg.paths import VARIABLES, parse_dataset_id, resolve, use
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +40,18 @@ def test_an_explicit_workspace_wins_over_variables(monkeypatch, tmp_path):
 def test_nnunet_sees_the_same_folders(tmp_path):
     folders = resolve(tmp_path / "w")
     assert os.environ["nnUNet_preprocessed"] == str(folders.preprocessed)
+
+
+def test_folders_that_a_caller_gives_are_nnunets_too(tmp_path):
+    given = resolve(tmp_path / "w")
+    resolve(tmp_path / "other")
+    assert use(given) == given
+    assert os.environ["nnUNet_preprocessed"] == str(given.preprocessed)
+
+
+def test_without_folders_those_of_the_variables_are_used(monkeypatch, tmp_path):
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "mine"))
+    assert use(None).results == tmp_path / "mine"
 
 
 def test_folders_are_created(tmp_path):
