@@ -23,6 +23,7 @@ from nnmedseg.data.resizing import resize_labels
 from nnmedseg.errors import NotFoundError, WeightsError
 from nnmedseg.files import read_json
 from nnmedseg.inference.cases import InputCase, LoadedCase, load_natural, load_with_reader
+from nnmedseg.inference.prediction import Prediction
 from nnmedseg.networks import SegmentationNetwork
 from nnmedseg.networks.adapter import PlannedNetwork
 from nnmedseg.networks.frozen import frozen_weights_in
@@ -232,6 +233,34 @@ class MedSegPredictor(nnUNetPredictor):
             return super().predict_logits_from_preprocessed_data(data)
         # nnU-Net loads the weights again for every image; with one fold they are in place.
         return self.predict_sliding_window_return_logits(data).cpu()
+
+    def predict(
+        self,
+        data: torch.Tensor,
+        properties: dict[str, Any],
+        *,
+        probabilities: bool = False,
+    ) -> Prediction:
+        """Predict a preprocessed image, and bring the result to the image's own size.
+
+        Args:
+            data: ``(C, Z, H, W)``, as `preprocess` returns it.
+            properties: Likewise.
+            probabilities: Return probabilities too.
+        """
+        logits = self.predict_logits_from_preprocessed_data(data)
+        result = convert_predicted_logits_to_segmentation_with_correct_shape(
+            logits,
+            self.plans_manager,
+            self.configuration_manager,
+            self.label_manager,
+            properties,
+            return_probabilities=probabilities,
+            num_threads_torch=torch.get_num_threads(),
+        )
+        if not probabilities:
+            return Prediction(result)
+        return Prediction(result[0], result[1].astype(np.float16))
 
     def labels(
         self, logits: torch.Tensor, properties: dict[str, Any]
