@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
-from nnmedseg.cli import _command
+from nnmedseg.cli import _command, _model_folder
 
 logger = logging.getLogger(__name__)
 
@@ -27,16 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="folder of PNG, JPEG, BMP, TIFF or NIfTI",
     )
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for the masks")
-    parser.add_argument("-d", "--dataset", metavar="ID", help="number or name of the data set")
-    parser.add_argument("-c", "--configuration", default="2d", help="configuration (default: 2d)")
-    parser.add_argument(
-        "-tr", "--trainer", default="nnUNetTrainer", help="trainer (default: nnUNetTrainer)"
-    )
-    parser.add_argument("-p", "--plans", help="plans (default: the trainer's own)")
-    _command.add_plugin(parser)
-    parser.add_argument(
-        "-m", "--model", metavar="DIR", help="model folder Trainer__Plans__configuration"
-    )
+    _model_folder.add_model(parser)
     parser.add_argument(
         "-f", "--folds", nargs="+", metavar="FOLD", help="folds to average (default: all trained)"
     )
@@ -79,7 +69,7 @@ def _run(options: argparse.Namespace) -> int:
     manifest = predict(
         options.input,
         options.output,
-        options.model or _model_folder(options, folders),
+        _model_folder.model_folder(options, folders),
         folds=options.folds,
         checkpoint=options.checkpoint,
         device=options.device,
@@ -94,23 +84,3 @@ def _run(options: argparse.Namespace) -> int:
     predicted = len(manifest.outcomes) - len(manifest.failed)
     logger.info("%d masks in %s, %d failed", predicted, options.output, len(manifest.failed))
     return EXIT_SOME_FAILED if manifest.failed else 0
-
-
-def _model_folder(options: argparse.Namespace, folders: object) -> Path:
-    from nnmedseg import nnunet
-    from nnmedseg.errors import UserError
-    from nnmedseg.paths import Folders
-
-    if options.dataset is None:
-        raise UserError(
-            "no model was named", where="the command line", mend="give -d, -c and -tr, or -m"
-        )
-    nnunet.prepare()
-    from nnmedseg.trainers import default_plans_name, find_trainer
-
-    if not isinstance(folders, Folders):
-        raise TypeError("folders are what paths.resolve returns")
-    trainer = find_trainer(options.trainer)
-    plans = options.plans or default_plans_name(trainer)
-    name = f"{trainer.__name__}__{plans}__{options.configuration}"
-    return folders.results / folders.dataset_name(options.dataset) / name
