@@ -15,6 +15,7 @@ import SimpleITK
 
 from nnmedseg.data.images import IMAGE_ENDINGS, read_image, to_rgb
 from nnmedseg.errors import DataError, NotFoundError, UserError, list_some
+from nnmedseg.inference.geometry import Geometry
 
 VOLUME_ENDINGS = (".nii.gz", ".nii")
 NATURAL_SPACING = (999.0, 1.0, 1.0)  # what nnU-Net's reader of photographs reports
@@ -39,14 +40,16 @@ class LoadedCase:
     """The pixels of a case.
 
     Attributes:
-        image: ``(C, Z, H, W)``, float32.
+        image: ``(C, Z, H, W)``, float32, or uint8 for pictures of 8 bits.
         properties: What nnU-Net's preprocessing needs, ``spacing`` among it.
-        geometry: The image whose origin, spacing and direction the mask takes over, if it has them.
+        geometry: The grid that the mask takes over, where it does not follow from ``properties``.
+        notes: What was done to bring the image to what the model was trained on.
     """
 
-    image: npt.NDArray[np.float32]
+    image: npt.NDArray[Any]
     properties: dict[str, Any]
-    geometry: SimpleITK.Image | None
+    geometry: Geometry | None = None
+    notes: tuple[str, ...] = ()
 
 
 def find_cases(source: str | Path, channels: int, *, pictures: bool) -> list[InputCase]:
@@ -107,13 +110,20 @@ def load_natural(case: InputCase, channels: int) -> LoadedCase:
         DataError: The file cannot be read.
     """
     (path,) = case.files
-    geometry = None
+    geometry = Geometry()
     if path.name.lower().endswith(VOLUME_ENDINGS):
-        geometry = read_nifti(path)
-        pixels = SimpleITK.GetArrayFromImage(geometry).astype(np.float32)
-        if geometry.GetNumberOfComponentsPerPixel() == 1:
+        stored = read_nifti(path)
+        geometry = Geometry.of_sitk(
+            {
+                "spacing": stored.GetSpacing(),
+                "origin": stored.GetOrigin(),
+                "direction": stored.GetDirection(),
+            }
+        )
+        pixels = SimpleITK.GetArrayFromImage(stored).astype(np.float32)
+        if stored.GetNumberOfComponentsPerPixel() == 1:
             pixels = pixels[..., None]
-        slices = pixels[None] if geometry.GetDimension() == 2 else pixels
+        slices = pixels[None] if geometry.dimensions == 2 else pixels
     else:
         slices = to_rgb(read_image(path)).astype(np.float32)[None]
     image = _with_channels(np.moveaxis(slices, -1, 0), channels, path)

@@ -5,16 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import imagecodecs
 import numpy as np
 import numpy.typing as npt
-import SimpleITK
 
-from nnmedseg.data.images import write_png
+from nnmedseg.data.images import encode_png
 from nnmedseg.files import atomic_path
+from nnmedseg.inference.geometry import write_map
 
 if TYPE_CHECKING:
     from nnmedseg.inference.cases import LoadedCase
     from nnmedseg.inference.predictor import MedSegPredictor
+
+LARGEST_OF_8_BITS = 255
 
 
 def write_mask(
@@ -26,29 +29,22 @@ def write_mask(
     """Write a label map ``(Z, H, W)`` as NIfTI or PNG, by the ending of the path.
 
     NIfTI takes the geometry of the input; a photograph has none and gets spacing 1. PNG holds 0
-    and 255 when there is one class besides the background, and the labels themselves otherwise.
+    and 255 when there is one class besides the background, and the labels themselves otherwise,
+    in 16 bits if the model has labels above 255.
     """
     if path.suffix == ".png":
-        _write_png_mask(labels, path, classes=len(predictor.dataset_json["labels"]))
-    elif predictor.is_natural:
-        with atomic_path(path) as temporary:
-            SimpleITK.WriteImage(_as_nifti(labels, loaded.geometry), str(temporary), True)
+        labels = labels[0]
+        if predictor.is_binary:
+            labels = (labels > 0) * np.uint8(LARGEST_OF_8_BITS)
+        _write_png(labels, path, largest=max(predictor.label_manager.foreground_labels))
     else:
-        with atomic_path(path) as temporary:
-            writer = predictor.plans_manager.image_reader_writer_class()
-            writer.write_seg(labels, str(temporary), loaded.properties)
+        write_map(labels, path, loaded)
 
 
-def _as_nifti(
-    labels: npt.NDArray[np.unsignedinteger], geometry: SimpleITK.Image | None
-) -> SimpleITK.Image:
-    flat = geometry is not None and geometry.GetDimension() == 2
-    image = SimpleITK.GetImageFromArray(labels[0] if flat else labels)
-    if geometry is not None:
-        image.CopyInformation(geometry)
-    return image
-
-
-def _write_png_mask(labels: npt.NDArray[np.unsignedinteger], path: Path, classes: int) -> None:
-    scale = 255 if classes == 2 else 1
-    write_png((labels[0] * scale).astype(np.uint8), path)
+def _write_png(labels: npt.NDArray[np.unsignedinteger], path: Path, largest: int) -> None:
+    if largest > LARGEST_OF_8_BITS:
+        content = bytes(imagecodecs.png_encode(labels.astype(np.uint16)))
+    else:
+        content = encode_png(labels.astype(np.uint8, copy=False))
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)

@@ -93,7 +93,7 @@ def test_a_nifti_volume_gives_slices_and_keeps_its_geometry(tmp_path):
     loaded = load_natural(InputCase("v", (tmp_path / "v.nii.gz",)), 3)
     assert loaded.image.shape == (3, 5, 2, 4)
     assert loaded.geometry is not None
-    assert loaded.geometry.GetSpacing() == (0.5, 0.5, 3)
+    assert loaded.geometry.spacing == (0.5, 0.5, 3)
 
 
 def test_a_flat_nifti_gives_one_slice(tmp_path):
