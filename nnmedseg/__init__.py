@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from nnmedseg.data.integrity import Report
     from nnmedseg.dataset_conversion.overlap import OverlapReport
     from nnmedseg.inference.manifest import Manifest
+    from nnmedseg.inference.probability_files import ProbabilityType
     from nnmedseg.paths import Folders
 
 __all__ = [
     "check_overlap",
     "convert",
     "evaluate",
+    "find_postprocessing",
     "import_weights",
     "plan",
     "plan_and_preprocess",
@@ -224,7 +226,7 @@ def plan_and_preprocess(
 
 
 def predict(
-    images: str | Path,
+    images: str | Path | Sequence[str | Path],
     output: str | Path,
     model: str | Path,
     *,
@@ -233,6 +235,9 @@ def predict(
     device: str | None = None,
     mirroring: bool = True,
     png: bool = False,
+    overlay: bool = False,
+    probabilities: ProbabilityType | None = None,
+    uncertainty: bool = False,
     overwrite: bool = False,
     prompts: str | Path | None = None,
     prompts_from: str | Path | None = None,
@@ -240,7 +245,7 @@ def predict(
     """Segment every image of a folder.
 
     Args:
-        images: Folder of PNG, JPEG, BMP, TIFF or NIfTI images, or one image.
+        images: Folders, images or lists of images; see :func:`nnmedseg.inference.cases.find_cases`.
         output: Folder for the masks.
         model: Model folder ``Trainer__Plans__configuration``.
         folds: Folds whose logits are averaged (default: all that are trained).
@@ -248,6 +253,10 @@ def predict(
         device: ``"cuda"``, ``"mps"`` or ``"cpu"`` (default: the first that is there).
         mirroring: Average over mirrored copies of each image, as nnU-Net does.
         png: Also write each mask as PNG.
+        overlay: Also write each image with the outlines of its labels.
+        probabilities: ``"float16"`` or ``"uint8"`` to write the probability of each class too; see
+            :func:`nnmedseg.inference.probability_files.read_probabilities`.
+        uncertainty: Also write how undecided folds and mirrored copies are about each pixel.
         overwrite: Predict again what an earlier run has completed.
         prompts: JSON file of points, for a model that takes some; see
             :class:`nnmedseg.inference.prompts.PromptsFromFile`.
@@ -262,6 +271,7 @@ def predict(
     nnunet.prepare()
     from nnmedseg.devices import choose_device
     from nnmedseg.inference.folder import predict_folder
+    from nnmedseg.inference.outputs import Outputs
     from nnmedseg.inference.predictor import MedSegPredictor
     from nnmedseg.inference.prompts import open_prompts
 
@@ -272,7 +282,7 @@ def predict(
         predictor,
         images,
         output,
-        png=png,
+        outputs=Outputs(png, overlay, probabilities, uncertainty),
         overwrite=overwrite,
         prompts=open_prompts(predictor, prompts, prompts_from),
     )
@@ -294,6 +304,41 @@ def evaluate(
     from nnmedseg.evaluation.metrics import evaluate_folder
 
     return evaluate_folder(predictions, references, output)
+
+
+def find_postprocessing(
+    model: str | Path,
+    *,
+    folds: Sequence[int | str] | None = None,
+    references: str | Path | None = None,
+    folders: Folders | None = None,
+) -> dict[str, Any]:
+    """Learn which post-processing helps a model, on the validation of its folds.
+
+    What helped is written to ``postprocessing.json`` in the model folder, where :func:`predict`
+    finds it. See :mod:`nnmedseg.inference.postprocessing_choice` for what counts as help.
+
+    Args:
+        model: Model folder ``Trainer__Plans__configuration``.
+        folds: Folds to learn on, two at least (default: all that are validated).
+        references: Folder of the reference masks (default: the data set's own in ``folders``).
+        folders: Where data are kept.
+
+    Returns:
+        The content of that file: ``targets`` with the steps, and the ``evidence`` for all that were
+        tried.
+    """
+    from nnmedseg import nnunet, paths
+
+    folders = paths.use(folders)
+    nnunet.prepare()
+    from nnmedseg.inference.postprocessing_search import learn_postprocessing
+    from nnmedseg.inference.validation_folds import held_out_cases, model_file, references_of
+
+    model = Path(model)
+    ending = model_file(model, "dataset.json")["file_ending"]
+    masks = references_of(model, folders) if references is None else Path(references)
+    return learn_postprocessing(model, held_out_cases(model, masks, ending, folds))
 
 
 def import_weights(

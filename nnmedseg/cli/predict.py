@@ -22,8 +22,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "-i",
         "--input",
         required=True,
-        metavar="DIR",
-        help="folder of PNG, JPEG, BMP, TIFF or NIfTI",
+        nargs="+",
+        metavar="PATH",
+        help="images: folders, files, or lists of files (.txt with one path a line, or .json) of "
+        "PNG, JPEG, BMP, TIFF, NIfTI, NRRD and MetaImage, or folders of DICOM slices",
     )
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for the masks")
     _model_folder.add_model(parser)
@@ -35,6 +37,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--png",
         action="store_true",
         help="also write PNG: 0 and 255 for one class, labels for several",
+    )
+    parser.add_argument(
+        "--overlay",
+        action="store_true",
+        help="also write a picture of each image with the outlines of its labels",
+    )
+    parser.add_argument(
+        "--probabilities",
+        nargs="?",
+        const="float16",
+        choices=("float16", "uint8"),
+        help="also write the probability of each class, for nnmedseg_ensemble, as float16 (the "
+        "default) or in steps of 1/255",
+    )
+    parser.add_argument(
+        "--uncertainty",
+        action="store_true",
+        help="also write how undecided folds and mirrored copies are about each pixel, from 0 to 1",
     )
     parser.add_argument(
         "--disable-tta",
@@ -75,6 +95,9 @@ def _run(options: argparse.Namespace) -> int:
         device=options.device,
         mirroring=not options.disable_tta,
         png=options.png,
+        overlay=options.overlay,
+        probabilities=options.probabilities,
+        uncertainty=options.uncertainty,
         overwrite=options.overwrite,
         prompts=options.prompts,
         prompts_from=options.prompts_from,

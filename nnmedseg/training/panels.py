@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from nnmedseg.evaluation.metrics import overlap
+from nnmedseg.evaluation.overlay import edges, to_picture
 
 IMAGES = 4
 CELL = 400
@@ -30,7 +31,6 @@ CASING_COLOUR = (0, 0, 0)
 _MARGIN = 8
 _LINE = 22
 _FONT_SIZE = 14
-_PERCENTILES = (0.5, 99.5)
 _TRUTH_REACH, _PREDICTION_REACH = 3.0, 1.5
 """To both sides of an outline, in pixels: one within the other, so that agreement is seen."""
 
@@ -112,18 +112,6 @@ def _window(middle: int, side: int, length: int) -> slice:
     return slice(start, min(start + side, length))
 
 
-def to_picture(image: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """Return ``(C, H, W)`` of any scale as RGB ``(H, W, 3)``.
-
-    Three channels are colours; of any other number the first one is shown in grey.
-    """
-    channels = image if len(image) == 3 else image[:1]
-    low, high = np.percentile(channels, _PERCENTILES, axis=(1, 2))[..., None, None]
-    scaled = (channels - low) / np.maximum(high - low, 1e-6)
-    bytes_ = (np.clip(scaled, 0, 1) * 255).round().astype(np.uint8)
-    return np.moveaxis(np.broadcast_to(bytes_, (3, *image.shape[1:])), 0, -1)
-
-
 def draw_panel(
     title: str, cases: Sequence[PanelCase], predictions: Sequence[Labels]
 ) -> Image.Image:
@@ -190,15 +178,8 @@ def _outlined(case: PanelCase, prediction: Labels) -> Image.Image:
 def _distance_to_edges(labels: Labels, size: tuple[int, int]) -> npt.NDArray[np.float64]:
     """Return how far each pixel of the enlarged labels is from an outline."""
     enlarged = Image.fromarray(labels.astype(np.int32)).resize(size, Image.Resampling.NEAREST)
-    edges = _edges(np.array(enlarged))
-    return ndimage.distance_transform_edt(~edges) if edges.any() else np.full(edges.shape, np.inf)
-
-
-def _edges(labels: Labels) -> npt.NDArray[np.bool_]:
-    """Return the pixels of structures that touch another label."""
-    outside = np.pad(labels, 1, mode="edge")
-    neighbours = (outside[:-2, 1:-1], outside[2:, 1:-1], outside[1:-1, :-2], outside[1:-1, 2:])
-    return (labels > 0) & np.any([labels != other for other in neighbours], axis=0)
+    lines = edges(np.array(enlarged))
+    return ndimage.distance_transform_edt(~lines) if lines.any() else np.full(lines.shape, np.inf)
 
 
 def _score(prediction: Labels, truth: Labels) -> str:

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
+from nnmedseg.evaluation.overlay import to_picture
 from nnmedseg.training.panels import (
     PREDICTION_COLOUR,
     TRUTH_COLOUR,
     choose,
     cut_out,
     draw_panel,
-    to_picture,
 )
 
 
