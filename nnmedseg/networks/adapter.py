@@ -193,10 +193,12 @@ def cropped(logits: torch.Tensor, padded: Sequence[int], size: Sequence[int]) ->
 def bounded(logits: torch.Tensor) -> torch.Tensor:
     """Scale logits so that none exceeds 1000, which changes no label and leaves others untouched.
 
+    Each image of a batch has a factor of its own, so that it does not matter beside which it lies.
     nnU-Net adds tiles up in float16 with weights up to 10, and stops at the first infinity; a
     network whose batch statistics have not settled yet gives such logits.
     """
-    return logits * (LARGEST_LOGIT / logits.abs().amax().clamp(min=LARGEST_LOGIT))
+    largest = logits.abs().amax(dim=tuple(range(1, logits.ndim)), keepdim=True)
+    return logits * (LARGEST_LOGIT / largest.clamp(min=LARGEST_LOGIT))
 
 
 def accepted_size(size: int, divisor: int, minimum: int) -> int:
