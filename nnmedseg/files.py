@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import threading
@@ -9,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+_BYTES_AT_ONCE = 2**20
 
 
 @contextmanager
@@ -52,3 +55,12 @@ def write_json(content: Any, target: str | Path) -> None:
 def read_json(source: str | Path) -> Any:
     """Read a JSON file."""
     return json.loads(Path(source).read_text("utf-8"))
+
+
+def hash_of_file(path: str | Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(_BYTES_AT_ONCE):
+            digest.update(block)
+    return digest.hexdigest()

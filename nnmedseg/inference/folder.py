@@ -1,49 +1,35 @@
-"""Predict a folder: read, predict and write at the same time, one bad file never stops the rest."""
+"""Predict a folder: one bad file never stops the rest, and a second run goes on where one ended."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from nnmedseg.errors import DataError, UserError
-from nnmedseg.inference.cases import InputCase, LoadedCase, find_cases
-from nnmedseg.inference.export import write_mask
-from nnmedseg.inference.manifest import FAILED, PREDICTED, Manifest, Outcome, facts_of
+from nnmedseg.errors import UserError
+from nnmedseg.inference.cases import InputCase, find_cases
+from nnmedseg.inference.manifest import Manifest
+from nnmedseg.inference.outputs import Outputs
+from nnmedseg.inference.pipeline import Pipeline
 from nnmedseg.inference.predictor import MedSegPredictor
-from nnmedseg.inference.prompts import PreparedCase, Prompts
+from nnmedseg.inference.prompts import Prompts
+from nnmedseg.inference.trained_folds import checkpoint_hashes
 from nnmedseg.progress import track
 
 logger = logging.getLogger(__name__)
 
-CASES_READ_AHEAD = 2
-CASES_WRITTEN_BEHIND = 2
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """A case ready for the network, or why it is not."""
-
-    case: InputCase
-    loaded: LoadedCase | None = None
-    data: torch.Tensor | None = None
-    properties: dict[str, Any] | None = None
-    problem: str = ""
+SECONDS_BETWEEN_MANIFESTS = 1.0
+"""How much work a power failure may cost; the more cases there are, the longer it takes to write."""
 
 
 def predict_folder(
     predictor: MedSegPredictor,
-    images: str | Path,
+    images: str | Path | Sequence[str | Path],
     output: str | Path,
     *,
-    png: bool = False,
+    outputs: Outputs | None = None,
     overwrite: bool = False,
     prompts: Prompts | None = None,
 ) -> Manifest:
@@ -53,145 +39,69 @@ def predict_folder(
 
     Args:
         predictor: The loaded model.
-        images: Folder or single image.
+        images: See `find_cases`.
         output: Folder for the masks.
-        png: Also write PNG masks.
+        outputs: What to write beside the masks (default: nothing).
         overwrite: Predict completed cases again.
         prompts: Points for a network that takes some, see `open_prompts`.
 
     Raises:
-        UserError: The folder holds no images, or not one of them could be predicted.
+        UserError: There are no images, not one of them could be predicted, or the disk is full.
     """
+    outputs = outputs or Outputs()
     cases = find_cases(images, predictor.channels, pictures=predictor.takes_pictures)
     target = Path(output)
+    outputs.refuse_conflicts(cases, target)
     target.mkdir(parents=True, exist_ok=True)
-    manifest = Manifest.load(target, _identity(predictor, prompts))
-    pending = [
-        case
-        for case in cases
-        if overwrite or not manifest.is_complete(case, target, _output_names(case, png))
-    ]
-    for case in cases:
-        if case not in pending:
-            logger.info("%s: already predicted", case.name)
-    outcomes = _predict(predictor, pending, target, png, prompts)
-    for outcome in track(outcomes, "Predicting", len(pending)):
-        manifest.outcomes[outcome.case] = outcome
+    manifest = Manifest.load(target, identity(predictor, prompts))
+    pending = cases if overwrite else _not_complete(cases, manifest, target, outputs)
+    pipeline = Pipeline(predictor, target, outputs, prompts)
+    saved = time.monotonic()
+    try:
+        for outcome in track(pipeline.run(pending), "Predicting", len(pending)):
+            manifest.outcomes[outcome.case] = outcome
+            logger.info("%s: %s", outcome.case, outcome.summary)
+            if time.monotonic() - saved > SECONDS_BETWEEN_MANIFESTS:
+                manifest.save(target)
+                saved = time.monotonic()
+    finally:
         manifest.save(target)
-        logger.info(
-            "%s: %s",
-            outcome.case,
-            outcome.message or f"{outcome.outputs[0]}, {outcome.seconds:.1f} s",
-        )
-    if len(manifest.failed) == len(cases):
+    if len(manifest.failed_of(cases)) == len(cases):
         raise UserError(
             f"none of the {len(cases)} images could be predicted; the first: "
-            f"{manifest.failed[0].message}",
-            where=images,
+            f"{manifest.failed_of(cases)[0].message}",
+            where=output,
             mend="give images that open in a viewer",
         )
     return manifest
 
 
-def _predict(
-    predictor: MedSegPredictor,
-    cases: Sequence[InputCase],
-    target: Path,
-    png: bool,
-    prompts: Prompts | None,
-) -> Iterator[Outcome]:
-    """Yield the outcome of each case, reading ahead and writing behind the network."""
-    written: deque[Future[Outcome]] = deque()
-    with ThreadPoolExecutor(1) as readers, ThreadPoolExecutor(1) as writers:
-        for prepared in _read_ahead(readers, predictor, cases, png, prompts):
-            if prepared.data is None or prepared.loaded is None or prepared.properties is None:
-                yield _failure(prepared.case, prepared.problem)
-                continue
-            start = time.monotonic()
-            logits = predictor.predict_logits_from_preprocessed_data(prepared.data)
-            written.append(
-                writers.submit(
-                    _write, predictor, prepared, logits, target, png=png, start=start
-                )
-            )  # fmt: skip
-            if len(written) >= CASES_WRITTEN_BEHIND:
-                yield written.popleft().result()
-        while written:
-            yield written.popleft().result()
-
-
-def _read_ahead(
-    pool: ThreadPoolExecutor,
-    predictor: MedSegPredictor,
-    cases: Sequence[InputCase],
-    png: bool,
-    prompts: Prompts | None,
-) -> Iterator[_Prepared]:
-    waiting: deque[Future[_Prepared]] = deque()
-    for case in cases:
-        waiting.append(pool.submit(_prepare, predictor, case, png, prompts))
-        if len(waiting) >= CASES_READ_AHEAD:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-def _prepare(
-    predictor: MedSegPredictor, case: InputCase, png: bool, prompts: Prompts | None
-) -> _Prepared:
-    try:
-        loaded = predictor.load(case)
-        if png and loaded.image.shape[1] != 1:
-            raise DataError("a volume of several slices cannot be written as PNG")
-        data, properties = predictor.preprocess(loaded)
-        if prompts is not None:
-            slices, height, width = data.shape[1:]
-            prepared = PreparedCase(case, loaded, (slices, height, width), properties)
-            data = torch.cat([data, prompts.maps(prepared)])
-    except UserError as error:
-        return _Prepared(case, problem=str(error))
-    return _Prepared(case, loaded, data, properties)
-
-
-def _write(
-    predictor: MedSegPredictor,
-    prepared: _Prepared,
-    logits: torch.Tensor,
-    target: Path,
-    *,
-    png: bool,
-    start: float,
-) -> Outcome:
-    case, loaded = prepared.case, prepared.loaded
-    if loaded is None or prepared.properties is None:
-        raise TypeError("only a case that was read can be written")
-    labels = predictor.labels(logits, prepared.properties)
-    names = _output_names(case, png)
-    for name in names:
-        write_mask(labels, target / name, loaded, predictor)
-    seconds = round(time.monotonic() - start, 2)
-    return Outcome(case.name, facts_of(case), PREDICTED, names, seconds)
-
-
-def _failure(case: InputCase, problem: str) -> Outcome:
-    return Outcome(case.name, facts_of(case), FAILED, message=problem)
-
-
-def _output_names(case: InputCase, png: bool) -> list[str]:
-    return [f"{case.name}.nii.gz", *([f"{case.name}.png"] if png else [])]
-
-
-def _identity(predictor: MedSegPredictor, prompts: Prompts | None) -> dict[str, Any]:
-    """Return what decides a prediction: model, folds, split, checkpoints' time and prompts."""
-    checkpoints = [
-        predictor.model / f"fold_{fold}" / predictor.checkpoint_name for fold in predictor.folds
+def _not_complete(
+    cases: Sequence[InputCase], manifest: Manifest, target: Path, outputs: Outputs
+) -> list[InputCase]:
+    pending = [
+        case for case in cases if not manifest.is_complete(case, target, outputs.names(case))
     ]
+    if len(pending) < len(cases):
+        logger.info(
+            "%d of %d images are predicted already; --overwrite predicts them again",
+            len(cases) - len(pending),
+            len(cases),
+        )
+    return pending
+
+
+def identity(predictor: MedSegPredictor, prompts: Prompts | None) -> dict[str, Any]:
+    """Return what decides a prediction: model, folds, split, checkpoints and prompts."""
     return {
         "folder": predictor.model.name,
         "folds": predictor.folds,
         "split_sha256": predictor.split_sha256,
         "checkpoint": predictor.checkpoint_name,
-        "written": [path.stat().st_mtime_ns for path in checkpoints],
+        "checkpoint_sha256": checkpoint_hashes(
+            predictor.model, predictor.folds, predictor.checkpoint_name
+        ),
         "mirroring": predictor.use_mirroring,
+        "whole_images": predictor.whole_images,
         **({} if prompts is None else {"prompts": prompts.source}),
     }

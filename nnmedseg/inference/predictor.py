@@ -5,25 +5,26 @@ from __future__ import annotations
 import copy
 import logging
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from nnunetv2.inference.export_prediction import (
-    convert_predicted_logits_to_segmentation_with_correct_shape,
-)
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnmedseg.cores import cpu_count
 from nnmedseg.data.released_input import RELEASED_INPUT, prepare_as_released
 from nnmedseg.data.resizing import resize_labels
-from nnmedseg.errors import NotFoundError, WeightsError
-from nnmedseg.files import read_json
+from nnmedseg.errors import UserError, WeightsError
 from nnmedseg.inference.cases import InputCase, LoadedCase, load_natural, load_with_reader
 from nnmedseg.inference.prediction import Prediction
+from nnmedseg.inference.reduction import Reduction
+from nnmedseg.inference.sliding_window import Slab, SlidingWindow, window_bytes
+from nnmedseg.inference.tile_batches import TileBatches
+from nnmedseg.inference.trained_folds import choose_folds, split_of
+from nnmedseg.inference.whole_images import is_fully_convolutional, whole_image_patch
 from nnmedseg.networks import SegmentationNetwork
 from nnmedseg.networks.adapter import PlannedNetwork
 from nnmedseg.networks.frozen import frozen_weights_in
@@ -31,7 +32,6 @@ from nnmedseg.networks.layers.layout import lay_out_weights
 from nnmedseg.nnunet import captured_output
 from nnmedseg.nnunet.registration import register
 from nnmedseg.training.checkpoints import only_plain_values
-from nnmedseg.training.settings import RUN_FILE
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,8 @@ class MedSegPredictor(nnUNetPredictor):
     Attributes:
         model: The model folder.
         folds: Folds whose logits are averaged.
+        networks: One a fold.
+        whole_images: Whether images not much larger than a patch are seen at once.
         split_sha256: Hash of the split that all of these folds were trained with, or None where it
             is not known, as for imported weights, or not the same.
     """
@@ -55,6 +57,9 @@ class MedSegPredictor(nnUNetPredictor):
     folds: list[str]
     split_sha256: str | None
     checkpoint_name: str
+    whole_images: bool
+    batches: TileBatches
+    networks: list[torch.nn.Module]
     network: torch.nn.Module
     list_of_parameters: list[dict[str, Any]]
 
@@ -67,6 +72,7 @@ class MedSegPredictor(nnUNetPredictor):
         checkpoint: str = "final",
         device: torch.device | None = None,
         mirroring: bool = True,
+        whole_images: bool = False,
     ) -> MedSegPredictor:
         """Load a model folder ``Trainer__Plans__configuration``.
 
@@ -76,62 +82,75 @@ class MedSegPredictor(nnUNetPredictor):
             checkpoint: ``"final"`` or ``"best"``.
             device: Where to predict (default: the CPU).
             mirroring: Average over mirrored copies, as nnU-Net does by default.
+            whole_images: Give the network a whole image where it is not much larger than a patch,
+                instead of tiles: faster, but norms over a whole image see other statistics than
+                over the patches of the training. Volumes always go by tiles.
 
         Raises:
+            UserError: Whole images are wanted of a network that is not fully convolutional.
             NotFoundError: The folder is no model folder, a fold has no such checkpoint, or the file
                 of weights that training left frozen is missing.
             WeightsError: A checkpoint cannot be loaded.
         """
         model = Path(model)
         checkpoint_name = f"checkpoint_{checkpoint}.pth"
-        chosen = _choose_folds(model, folds, checkpoint_name)
+        chosen = choose_folds(model, folds, checkpoint_name)
         if device is None or device.type == "cpu":
             torch.set_num_threads(cpu_count())
         with captured_output(logger):
             predictor = cls(
                 device=device or torch.device("cpu"), use_mirroring=mirroring, allow_tqdm=False
             )
-            try:
-                with only_plain_values(), frozen_weights_in(model):
-                    predictor.initialize_from_trained_model_folder(
-                        str(model), chosen, checkpoint_name
-                    )
-                    predictor._fuse()
-            except pickle.UnpicklingError as error:
-                raise WeightsError(
-                    "the model cannot be loaded: a checkpoint is damaged, or holds more than "
-                    "tensors and plain values, which may be code",
-                    where=model,
-                    mend="use only models from people you trust; copy the whole folder again",
-                ) from error
-            except (RuntimeError, KeyError, EOFError, OSError) as error:
-                raise WeightsError(
-                    f"the model cannot be loaded: {error}",
-                    where=model,
-                    mend="train it again with --overwrite, or copy the whole folder again",
-                ) from error
+            predictor._load(model, chosen, checkpoint_name)
         predictor.model = model
         predictor.folds = chosen
-        predictor.split_sha256 = _split_of(model, chosen)
+        predictor.split_sha256 = split_of(model, chosen)
         predictor.checkpoint_name = checkpoint_name
+        predictor.batches = TileBatches(predictor.device)
+        if whole_images and not is_fully_convolutional(predictor.network):
+            raise UserError(
+                "this network looks at the whole of what it is given, and was trained on patches",
+                where=f"--whole-images with {model.name}",
+                mend="leave --whole-images out",
+            )
+        predictor.whole_images = whole_images
         return predictor
 
-    def _fuse(self) -> None:
-        """Put fused forms in the place of the network and of each fold's parameters.
+    def _load(self, model: Path, folds: Sequence[str], checkpoint_name: str) -> None:
+        try:
+            with only_plain_values(), frozen_weights_in(model):
+                self.initialize_from_trained_model_folder(str(model), folds, checkpoint_name)
+                self.networks = self._network_of_each_fold()
+        except pickle.UnpicklingError as error:
+            raise WeightsError(
+                "the model cannot be loaded: a checkpoint is damaged, or holds more than "
+                "tensors and plain values, which may be code",
+                where=model,
+                mend="use only models from people you trust; copy the whole folder again",
+            ) from error
+        except (RuntimeError, KeyError, EOFError, OSError) as error:
+            raise WeightsError(
+                f"the model cannot be loaded: {error}",
+                where=model,
+                mend="train it again with --overwrite, or copy the whole folder again",
+            ) from error
 
-        A compiled network, and one that is not of this package, stays as it is.
+    def _network_of_each_fold(self) -> list[torch.nn.Module]:
+        """Return a network with the parameters of each fold, fused where it is of this package.
+
+        nnU-Net instead writes each fold's parameters into one network for every image.
         """
-        network = self.network
-        if not isinstance(network, PlannedNetwork):
-            return
-        lay_out_weights(network, self.device)
-        for number, parameters in enumerate(self.list_of_parameters):
-            network.load_state_dict(parameters)
-            self.network = network.fuse()
-            self.list_of_parameters[number] = self.network.state_dict()
-        if len(self.list_of_parameters) > 1:
-            # nnU-Net writes each fold's parameters into the network: it needs memory of its own.
-            self.network = copy.deepcopy(self.network)
+        first = getattr(self.network, "_orig_mod", self.network)
+        if isinstance(first, PlannedNetwork):
+            lay_out_weights(first, self.device)
+        networks: list[torch.nn.Module] = []
+        for parameters in self.list_of_parameters:
+            first.load_state_dict(parameters)
+            one = first.fuse() if isinstance(first, PlannedNetwork) else copy.deepcopy(first)
+            networks.append(one.eval().to(self.device))
+        self.network = networks[0]
+        self.list_of_parameters = [network.state_dict() for network in networks]
+        return networks
 
     @property
     def is_natural(self) -> bool:
@@ -226,13 +245,37 @@ class MedSegPredictor(nnUNetPredictor):
             self.dataset_json,
         )
 
-    @torch.inference_mode()
-    def predict_logits_from_preprocessed_data(self, data: torch.Tensor) -> torch.Tensor:
-        """Return the logits ``(K, Z, H, W)``, averaged over the folds, on the CPU."""
-        if len(self.list_of_parameters) > 1:
-            return super().predict_logits_from_preprocessed_data(data)
-        # nnU-Net loads the weights again for every image; with one fold they are in place.
-        return self.predict_sliding_window_return_logits(data).cpu()
+    def start(
+        self,
+        data: torch.Tensor,
+        properties: dict[str, Any],
+        *,
+        probabilities: bool = False,
+        uncertainty: bool = False,
+    ) -> tuple[Iterator[Slab], Reduction]:
+        """Return the slabs of a preprocessed image, and what makes a prediction of them.
+
+        Each slab is given to ``add`` of the second, which may work in another thread; then its
+        ``finish`` returns the prediction.
+
+        Args:
+            data: ``(C, Z, H, W)``, as `preprocess` returns it.
+            properties: Likewise.
+            probabilities: Return probabilities too.
+            uncertainty: Return the uncertainty too.
+        """
+        activation = self.label_manager.apply_inference_nonlin if uncertainty else None
+        slices, height, width = data.shape[1:]
+        reduction = Reduction(
+            properties,
+            self.plans_manager,
+            self.configuration_manager,
+            self.label_manager,
+            preprocessed_shape=(slices, height, width),
+            probabilities=probabilities,
+            uncertainty=uncertainty,
+        )
+        return self._sliding_window(data.shape[1:], activation).slabs(data), reduction
 
     def predict(
         self,
@@ -240,75 +283,53 @@ class MedSegPredictor(nnUNetPredictor):
         properties: dict[str, Any],
         *,
         probabilities: bool = False,
+        uncertainty: bool = False,
     ) -> Prediction:
-        """Predict a preprocessed image, and bring the result to the image's own size.
+        """Predict a preprocessed image, and bring the result to its own size; see `start`."""
+        slabs, reduction = self.start(
+            data, properties, probabilities=probabilities, uncertainty=uncertainty
+        )
+        for slab in slabs:
+            reduction.add(slab.logits, slab.probabilities)
+        return reduction.finish()
+
+    def predict_logits_from_preprocessed_data(self, data: torch.Tensor) -> torch.Tensor:
+        """Return the logits ``(K, Z, H, W)``, averaged over the folds, on the CPU."""
+        slabs = [slab.logits for slab in self._sliding_window(data.shape[1:]).slabs(data)]
+        return torch.cat(slabs, dim=2 if data.shape[1] == 1 else 1)
+
+    def memory_needed(self, shape: Sequence[int], *, uncertainty: bool = False) -> int:
+        """Return the bytes that the logits of an image take while tiles are added up.
 
         Args:
-            data: ``(C, Z, H, W)``, as `preprocess` returns it.
-            properties: Likewise.
-            probabilities: Return probabilities too.
+            shape: Slices, height and width of the preprocessed image.
+            uncertainty: As for `start`.
         """
-        logits = self.predict_logits_from_preprocessed_data(data)
-        result = convert_predicted_logits_to_segmentation_with_correct_shape(
-            logits,
-            self.plans_manager,
-            self.configuration_manager,
-            self.label_manager,
-            properties,
-            return_probabilities=probabilities,
-            num_threads_torch=torch.get_num_threads(),
-        )
-        if not probabilities:
-            return Prediction(result)
-        return Prediction(result[0], result[1].astype(np.float16))
-
-    def labels(
-        self, logits: torch.Tensor, properties: dict[str, Any]
-    ) -> npt.NDArray[np.unsignedinteger]:
-        """Return the label map ``(Z, H, W)`` at the size of the original image."""
-        return convert_predicted_logits_to_segmentation_with_correct_shape(
-            logits,
-            self.plans_manager,
-            self.configuration_manager,
-            self.label_manager,
-            properties,
-            num_threads_torch=torch.get_num_threads(),
+        return window_bytes(
+            shape,
+            self._patch_for(shape),
+            heads=self.label_manager.num_segmentation_heads,
+            folds=len(self.networks),
+            uncertainty=uncertainty,
         )
 
-
-def _choose_folds(
-    model: Path, folds: Sequence[int | str] | None, checkpoint_name: str
-) -> list[str]:
-    if not (model / "plans.json").is_file():
-        raise NotFoundError(
-            "there is no trained model here",
-            where=model,
-            mend="train it first (nnmedseg_train), or check -d, -c, -tr and -p, or give -m",
+    def _sliding_window(
+        self,
+        shape: Sequence[int],
+        activation: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> SlidingWindow:
+        return SlidingWindow(
+            self.networks,
+            self._patch_for(shape),
+            heads=self.label_manager.num_segmentation_heads,
+            batches=self.batches,
+            step=self.tile_step_size,
+            mirror_axes=self.allowed_mirroring_axes if self.use_mirroring else None,
+            activation=activation,
         )
-    trained = sorted(path.parent.name[5:] for path in model.glob(f"fold_*/{checkpoint_name}"))
-    chosen = trained if folds is None else [str(fold) for fold in folds]
-    missing = [fold for fold in chosen if fold not in trained]
-    if missing or not chosen:
-        raise NotFoundError(
-            f"fold {', '.join(missing) or 'of any number'} has no {checkpoint_name}; "
-            f"trained here: {', '.join(trained) or 'none'}",
-            where=model,
-            mend="let the training finish, choose another fold with -f, or --checkpoint best",
-        )
-    return chosen
 
-
-def _split_of(model: Path, folds: Sequence[str]) -> str | None:
-    records = [model / f"fold_{fold}" / RUN_FILE for fold in folds]
-    hashes = {
-        read_json(record).get("split_sha256") if record.is_file() else None for record in records
-    }
-    if len(hashes) > 1:
-        logger.warning(
-            "The folds %s of %s do not all say that they were trained with one split: what one of "
-            "them held out, another may have been trained on",
-            ", ".join(folds),
-            model.name,
-        )
-        return None
-    return hashes.pop()
+    def _patch_for(self, shape: Sequence[int]) -> tuple[int, ...]:
+        planned = tuple(self.configuration_manager.patch_size)
+        if not self.whole_images:
+            return planned
+        return whole_image_patch(planned, shape, self.configuration_manager) or planned

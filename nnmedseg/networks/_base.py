@@ -33,6 +33,8 @@ class SegmentationNetwork(nn.Module):
             behind its own, see :mod:`nnmedseg.networks.prompt_maps`.
         num_points: Points that a foreground class is prompted with in training.
         needs_prompts: Whether it finds none itself.
+        fully_convolutional: Whether the logits of a pixel depend on its surroundings only, so that
+            an image may be larger than those of the training.
         size_divisor: Height and width must be multiples of it. The class's holds for all options;
             an instance may have a smaller one.
         min_size: The smallest height and width in pixels; likewise.
@@ -46,6 +48,7 @@ class SegmentationNetwork(nn.Module):
         is_fused: Whether `fuse` made it.
     """
 
+    fully_convolutional: bool = False
     size_divisor: int = 1
     min_size: int = 1
     min_training_size: int = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import Any
 from torch import Tensor
 
 from nnmedseg.errors import WeightsError
+from nnmedseg.files import hash_of_file
 from nnmedseg.networks.adapter import PlannedNetwork
 from nnmedseg.training.checkpoints import FINAL, read_checkpoint
 from nnmedseg.weights import encoder_from_stage1, is_stage1
 from nnmedseg.weights import read_checkpoint as read_any_checkpoint
 
-_BYTES_AT_ONCE = 2**20
 _WEIGHTS = "network_weights"
 _NETWORK = "network."  # of `PlannedNetwork`
 
@@ -50,7 +49,7 @@ class FirstStage:
         path, results = path.resolve(), results.resolve()
         inside = path.is_relative_to(results)
         name = path.relative_to(results).as_posix() if inside else str(path)
-        return cls(name, _sha256(path), epochs)
+        return cls(name, hash_of_file(path), epochs)
 
     def file(self, results: Path) -> Path:
         """Return where the checkpoint is."""
@@ -126,11 +125,3 @@ def is_first_stage(file: Path) -> bool:
 
 def _own_weights(content: Mapping[str, Any]) -> dict[str, Tensor]:
     return {name.removeprefix(_NETWORK): entry for name, entry in content[_WEIGHTS].items()}
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BYTES_AT_ONCE):
-            digest.update(block)
-    return digest.hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from nnmedseg.errors import WeightsError
+from nnmedseg.files import hash_of_file
 from nnmedseg.networks.adapter import PlannedNetwork
 from nnmedseg.weights import (
     describe_encoder_weights,
@@ -22,8 +22,6 @@ PAPER = "paper"
 
 NONE = "none"
 """Random weights."""
-
-_BLOCK = 2**24
 
 
 def load_pretrained(network: nn.Module, choice: str) -> str:
@@ -84,11 +82,7 @@ def starting_point(planned: PlannedNetwork, choice: str) -> dict[str, Any] | Non
     if choice == PAPER:
         return {"official": describe_encoder_weights(planned.network_name, planned.network)}
     path = Path(choice)
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return {"file": path.name, "bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+    return {"file": path.name, "bytes": path.stat().st_size, "sha256": hash_of_file(path)}
 
 
 def unwrapped(network: nn.Module) -> nn.Module:
