@@ -60,8 +60,8 @@ class AxisTaps:
         if old == new:
             return cls.picked(np.arange(old))
         taps = linear_taps(old, new)
-        second = np.minimum(taps.starts + 1, old - 1)
-        return cls(taps.starts, second, taps.weights[:, 1].astype(np.float32))
+        weights = taps.weights[:, 1].astype(np.float32)
+        return cls(taps.starts, taps.starts + (weights > 0), weights)
 
     @classmethod
     def picked(cls, places: npt.NDArray[np.int64]) -> AxisTaps:
@@ -89,6 +89,10 @@ class AxisTaps:
     def interpolates(self) -> bool:
         """Whether any voxel is made of more than one."""
         return bool(self.weights.any())
+
+    def is_identity(self, old: int) -> bool:
+        """Say whether an axis of this length stays what it is."""
+        return not self.interpolates and np.array_equal(self.first, np.arange(old))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,10 @@ from nnmedseg.inference.prediction import Prediction
 
 BLOCK_NUMBERS = 2**22
 """Resampled logits that are held at a time, as long as one line of them is not more."""
+HAVE_KERNELS = find_spec("numba") is not None
+"""numba is not there for the newest Python."""
+KERNEL_NUMBERS = 2**23
+"""Resampled logits from which on it pays to load compiled kernels."""
 MOST_UINT8_LABELS = 255
 
 
@@ -69,16 +74,19 @@ class Reduction:
         )
         taps = taps_by_plans(configuration_manager, self._spacings, preprocessed_shape, self._size)
         self._is_known = taps is not None
-        self._set_taps(taps or tuple(AxisTaps.linear(side, side) for side in self._size))
+        shape = preprocessed_shape if taps is not None else self._size
+        taps = taps or tuple(AxisTaps.linear(side, side) for side in self._size)
+        self._is_identity = all(map(AxisTaps.is_identity, taps, shape))
+        self._taps = (taps[self.axis], taps[1 - self.axis], taps[2])
+        numbers = label_manager.num_segmentation_heads * math.prod(self._size)
+        self._has_kernels = HAVE_KERNELS and numbers >= KERNEL_NUMBERS
+        self._finds_winners = self._has_kernels and _takes_largest(label_manager)
         self._length = preprocessed_shape[self.axis]
         self._logits = RowBuffer()
         self._means = RowBuffer()
+        self._winners = RowBuffer()
         self._done = 0
         self._make_outputs(properties, plans_manager, probabilities, uncertainty)
-
-    def _set_taps(self, taps: tuple[AxisTaps, ...]) -> None:
-        """Keep the taps with those of the slabs' axis first."""
-        self._taps = (taps[self.axis], taps[1 - self.axis], taps[2])
 
     def _make_outputs(
         self,
@@ -123,7 +131,10 @@ class Reduction:
             self._means.append(mean_probabilities.transpose(1, 1 + self.axis))
         if self._logits.stop > self._length:
             raise ValueError(f"{self._logits.stop} rows of {self._length} were given")
-        self._reduce(self._logits.stop if self._is_known else 0)
+        if self._is_known:
+            self._reduce()
+        else:
+            self._forget_before(0)
 
     def finish(self) -> Prediction:
         """Return the labels ``(Z, H, W)``, and what else is wanted, as the image lies on the disk.
@@ -137,7 +148,7 @@ class Reduction:
             self._logits = self._resampled_by_nnunet(self._logits)
             if self._uncertainty is not None:
                 self._means = self._resampled_by_nnunet(self._means)
-            self._reduce(self._logits.stop)
+            self._reduce()
         return Prediction(
             self._labels.array,
             None if self._probabilities is None else self._probabilities.array,
@@ -156,17 +167,42 @@ class Reduction:
         buffer.append(torch.as_tensor(resampled).transpose(1, 1 + self.axis))
         return buffer
 
-    def _reduce(self, stop: int) -> None:
-        """Reduce the rows of the result that those before ``stop`` make, then forget these."""
-        taps = self._taps[0]
+    def _reduce(self) -> None:
+        """Reduce the rows of the result that can be made now, then forget what made them."""
+        taps, stop = self._taps[0], self._logits.stop
         ready = int(np.searchsorted(taps.second, stop))
-        for block in self._blocks(self._done, ready):
-            self._reduce_block(block)
+        if self._finds_winners:
+            self._label_by_winners(ready)
+        if not self._finds_winners or self._probabilities or self._uncertainty:
+            for block in self._blocks(self._done, ready):
+                self._reduce_block(block)
         self._done = ready
-        needed = taps.first[ready] if ready < len(taps) else stop
-        self._logits.keep_from(int(needed))
+        self._forget_before(int(taps.first[ready]) if ready < len(taps) else stop)
+
+    def _forget_before(self, row: int) -> None:
+        self._logits.keep_from(row)
         if self._uncertainty is not None:
-            self._means.keep_from(int(needed))
+            self._means.keep_from(row)
+        if self._finds_winners and not self._is_identity:
+            self._winners.keep_from(row)
+
+    def _label_by_winners(self, ready: int) -> None:
+        """Label the rows of the result before ``ready`` by the compiled kernels."""
+        from nnmedseg.inference import _row_kernels  # noqa: PLC0415 - numba is slow to import
+
+        fresh = self._logits.rows[:, max(0, self._winners.stop - self._logits.start) :]
+        winners = _row_kernels.find_winners(fresh)
+        if self._is_identity:
+            self._labels.box[self._done : ready] = winners
+            return
+        self._winners.append(torch.from_numpy(winners)[None])
+        at_once = max(1, BLOCK_NUMBERS // (len(self._taps[1]) * len(self._taps[2])))
+        for row in range(self._done, ready, at_once):
+            rows = slice(row, min(row + at_once, ready))
+            taps = (self._taps[0][rows].shifted(-self._logits.start), *self._taps[1:])
+            self._labels.box[rows] = _row_kernels.resize_winners(
+                self._logits.rows, self._winners.rows[0].numpy(), taps
+            )
 
     def _blocks(self, start: int, stop: int) -> Iterator[tuple[slice, slice]]:
         """Cut rows of the result into blocks (rows, lines) that the memory is enough for."""
@@ -185,7 +221,8 @@ class Reduction:
     def _reduce_block(self, block: tuple[slice, slice]) -> None:
         manager = self._label_manager
         logits = self._interpolate(self._logits, block)
-        self._labels.box[block] = np.asarray(manager.convert_logits_to_segmentation(logits))
+        if not self._finds_winners:
+            self._labels.box[block] = np.asarray(manager.convert_logits_to_segmentation(logits))
         if self._probabilities is not None:
             everywhere = (slice(None), *block)
             self._probabilities.box[everywhere] = manager.apply_inference_nonlin(logits).numpy()
@@ -196,7 +233,23 @@ class Reduction:
     def _interpolate(self, buffer: RowBuffer, block: tuple[slice, slice]) -> torch.Tensor:
         rows, lines = block
         row_taps = self._taps[0][rows].shifted(-buffer.start)
-        return interpolate(buffer.rows, (row_taps, self._taps[1][lines], self._taps[2]))
+        taps = (row_taps, self._taps[1][lines], self._taps[2])
+        if self._has_kernels and not self._is_identity:
+            from nnmedseg.inference import _row_kernels  # noqa: PLC0415 - numba is slow to import
+
+            return _row_kernels.interpolate(buffer.rows, taps)
+        return interpolate(buffer.rows, taps)
+
+
+def _takes_largest(manager: LabelManager) -> bool:
+    """Say whether labels are the classes of the largest logits, by nnU-Net's own functions."""
+    kind = type(manager)
+    return (
+        not manager.has_regions
+        and kind.convert_logits_to_segmentation is LabelManager.convert_logits_to_segmentation
+        and kind.convert_probabilities_to_segmentation
+        is LabelManager.convert_probabilities_to_segmentation
+    )
 
 
 def _entropy(probabilities: torch.Tensor, are_regions: bool) -> torch.Tensor:

@@ -16,6 +16,7 @@ from nnunetv2.inference.export_prediction import (
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from scipy.ndimage import gaussian_filter
 
+from nnmedseg.inference import reduction
 from nnmedseg.inference.prediction import Prediction
 from nnmedseg.inference.reduction import Reduction
 
@@ -25,6 +26,15 @@ LINEAR = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}
 REGIONS = {"background": 0, "whole": [1, 2], "core": 2}
 ROUNDING_TIES = 0.01
 """Share of voxels that small volumes of float16 logits may leave undecided."""
+
+
+@pytest.fixture(params=["compiled", "torch"], autouse=True)
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Choose compiled kernels, or PyTorch, whatever the size of the image."""
+    if request.param == "compiled" and not reduction.HAVE_KERNELS:
+        pytest.skip("numba is not there for this Python")
+    threshold = 1 if request.param == "compiled" else 2**60
+    monkeypatch.setattr(reduction, "KERNEL_NUMBERS", threshold)
 
 
 @dataclass
@@ -119,16 +129,14 @@ class Case:
         means = torch.softmax(logits.float(), 0)
         if self.labels:
             means = torch.sigmoid(logits.float())
-        reduction = Reduction(
-            self.properties, *self.managers, preprocessed_shape=self.seen, **options
-        )
-        rows = self.seen[reduction.axis]
+        slabs = Reduction(self.properties, *self.managers, preprocessed_shape=self.seen, **options)
+        rows = self.seen[slabs.axis]
         bounds = [0, *np.cumsum(thickness), rows]
         for start, stop in itertools.pairwise(bounds):
-            slab = (slice(None),) * (1 + reduction.axis) + (slice(start, stop),)
+            slab = (slice(None),) * (1 + slabs.axis) + (slice(start, stop),)
             given = (means[slab],) if options.get("uncertainty") else ()
-            reduction.add(logits[slab], *given)
-        return reduction.finish()
+            slabs.add(logits[slab], *given)
+        return slabs.finish()
 
 
 PHOTOGRAPH = Case((1, 64, 80), (1, 150, 190), (999, 1, 1), (1, 1), classes=2)
@@ -282,37 +290,37 @@ def test_undecided_is_one_and_certain_is_zero() -> None:
 def test_given_memory_may_be_used_again(name: str) -> None:
     case = RESAMPLED[name]
     logits = case.logits()
-    reduction = Reduction(case.properties, *case.managers, preprocessed_shape=case.seen)
-    rows = logits.movedim(1 + reduction.axis, 1)
+    slabs = Reduction(case.properties, *case.managers, preprocessed_shape=case.seen)
+    rows = logits.movedim(1 + slabs.axis, 1)
     memory = torch.empty_like(rows[:, :3])
     for start in range(0, rows.shape[1], 3):
         part = memory[:, : min(3, rows.shape[1] - start)]
         part.copy_(rows[:, start : start + 3])
-        reduction.add(part.movedim(1, 1 + reduction.axis))
+        slabs.add(part.movedim(1, 1 + slabs.axis))
         memory.fill_(-1e4)
-    np.testing.assert_array_equal(reduction.finish().labels, case.reduce(logits).labels)
+    np.testing.assert_array_equal(slabs.finish().labels, case.reduce(logits).labels)
 
 
 def test_missing_rows_are_noticed() -> None:
     case = RESAMPLED["isotropic"]
-    reduction = Reduction(case.properties, *case.managers, preprocessed_shape=case.seen)
-    reduction.add(case.logits()[:, :5])
+    slabs = Reduction(case.properties, *case.managers, preprocessed_shape=case.seen)
+    slabs.add(case.logits()[:, :5])
     with pytest.raises(ValueError, match="5 rows of 20"):
-        reduction.finish()
+        slabs.finish()
 
 
 def test_too_many_rows_are_noticed() -> None:
     case = RESAMPLED["isotropic"]
-    reduction = Reduction(case.properties, *case.managers, preprocessed_shape=case.seen)
-    reduction.add(case.logits())
+    slabs = Reduction(case.properties, *case.managers, preprocessed_shape=case.seen)
+    slabs.add(case.logits())
     with pytest.raises(ValueError, match="21 rows of 20"):
-        reduction.add(case.logits()[:, :1])
+        slabs.add(case.logits()[:, :1])
 
 
 def test_uncertainty_needs_means() -> None:
     case = PHOTOGRAPH
-    reduction = Reduction(
+    slabs = Reduction(
         case.properties, *case.managers, preprocessed_shape=case.seen, uncertainty=True
     )
     with pytest.raises(ValueError, match="mean_probabilities"):
-        reduction.add(case.logits())
+        slabs.add(case.logits())
