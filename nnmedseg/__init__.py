@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nnmedseg._share import export, install
 from nnmedseg._train import train
 
 if TYPE_CHECKING:
@@ -23,8 +24,10 @@ __all__ = [
     "check_overlap",
     "convert",
     "evaluate",
+    "export",
     "find_postprocessing",
     "import_weights",
+    "install",
     "plan",
     "plan_and_preprocess",
     "predict",
@@ -241,6 +244,7 @@ def predict(
     overwrite: bool = False,
     prompts: str | Path | None = None,
     prompts_from: str | Path | None = None,
+    postprocessing: bool = True,
 ) -> Manifest:
     """Segment every image of a folder.
 
@@ -262,6 +266,7 @@ def predict(
             :class:`nnmedseg.inference.prompts.PromptsFromFile`.
         prompts_from: Folder of masks with the images' names to draw the points from: predictions
             of an oracle where these are the references.
+        postprocessing: Do what :func:`find_postprocessing` has found to help this model.
 
     Returns:
         What became of each image.
@@ -272,6 +277,7 @@ def predict(
     from nnmedseg.devices import choose_device
     from nnmedseg.inference.folder import predict_folder
     from nnmedseg.inference.outputs import Outputs
+    from nnmedseg.inference.postprocessing import PostProcessing
     from nnmedseg.inference.predictor import MedSegPredictor
     from nnmedseg.inference.prompts import open_prompts
 
@@ -285,6 +291,7 @@ def predict(
         outputs=Outputs(png, overlay, probabilities, uncertainty),
         overwrite=overwrite,
         prompts=open_prompts(predictor, prompts, prompts_from),
+        postprocessing=PostProcessing.from_model(predictor.model) if postprocessing else None,
     )
 
 

@@ -62,6 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="predict each image once instead of in four mirrored copies",
     )
+    parser.add_argument(
+        "--no-postprocessing",
+        action="store_true",
+        help="leave the masks as the network makes them, whatever nnmedseg_find_postprocessing has "
+        "found to help the model",
+    )
     parser.add_argument("--overwrite", action="store_true", help="predict completed images again")
     prompts = parser.add_mutually_exclusive_group()
     prompts.add_argument(
@@ -101,6 +107,7 @@ def _run(options: argparse.Namespace) -> int:
         overwrite=options.overwrite,
         prompts=options.prompts,
         prompts_from=options.prompts_from,
+        postprocessing=not options.no_postprocessing,
     )
     for outcome in manifest.failed:
         logger.error("failed: %s: %s", outcome.case, outcome.message)

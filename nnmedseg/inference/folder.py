@@ -13,6 +13,7 @@ from nnmedseg.inference.cases import InputCase, find_cases
 from nnmedseg.inference.manifest import Manifest
 from nnmedseg.inference.outputs import Outputs
 from nnmedseg.inference.pipeline import Pipeline
+from nnmedseg.inference.postprocessing import PostProcessing
 from nnmedseg.inference.predictor import MedSegPredictor
 from nnmedseg.inference.prompts import Prompts
 from nnmedseg.inference.trained_folds import checkpoint_hashes
@@ -21,7 +22,7 @@ from nnmedseg.progress import track
 logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_MANIFESTS = 1.0
-"""How much work a power failure may cost; the more cases there are, the longer it takes to write."""
+"""How much work a power failure may cost; the manifest of many cases takes long to write."""
 
 
 def predict_folder(
@@ -32,6 +33,7 @@ def predict_folder(
     outputs: Outputs | None = None,
     overwrite: bool = False,
     prompts: Prompts | None = None,
+    postprocessing: PostProcessing | None = None,
 ) -> Manifest:
     """Write a NIfTI mask for every image, and ``predictions.json`` with what became of each.
 
@@ -44,6 +46,7 @@ def predict_folder(
         outputs: What to write beside the masks (default: nothing).
         overwrite: Predict completed cases again.
         prompts: Points for a network that takes some, see `open_prompts`.
+        postprocessing: What to do to the labels; probabilities and uncertainty stay as they are.
 
     Raises:
         UserError: There are no images, not one of them could be predicted, or the disk is full.
@@ -53,9 +56,9 @@ def predict_folder(
     target = Path(output)
     outputs.refuse_conflicts(cases, target)
     target.mkdir(parents=True, exist_ok=True)
-    manifest = Manifest.load(target, identity(predictor, prompts))
+    manifest = Manifest.load(target, identity(predictor, prompts, postprocessing))
     pending = cases if overwrite else _not_complete(cases, manifest, target, outputs)
-    pipeline = Pipeline(predictor, target, outputs, prompts)
+    pipeline = Pipeline(predictor, target, outputs, prompts, postprocessing)
     saved = time.monotonic()
     try:
         for outcome in track(pipeline.run(pending), "Predicting", len(pending)):
@@ -91,8 +94,12 @@ def _not_complete(
     return pending
 
 
-def identity(predictor: MedSegPredictor, prompts: Prompts | None) -> dict[str, Any]:
-    """Return what decides a prediction: model, folds, split, checkpoints and prompts."""
+def identity(
+    predictor: MedSegPredictor,
+    prompts: Prompts | None = None,
+    postprocessing: PostProcessing | None = None,
+) -> dict[str, Any]:
+    """Return what decides a prediction: the model, how it is run, and what is done to its masks."""
     return {
         "folder": predictor.model.name,
         "folds": predictor.folds,
@@ -104,4 +111,5 @@ def identity(predictor: MedSegPredictor, prompts: Prompts | None) -> dict[str, A
         "mirroring": predictor.use_mirroring,
         "whole_images": predictor.whole_images,
         **({} if prompts is None else {"prompts": prompts.source}),
+        **({} if postprocessing is None else {"postprocessing": postprocessing.describe()}),
     }

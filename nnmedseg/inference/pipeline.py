@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from nnmedseg.inference.cases import InputCase, LoadedCase
 from nnmedseg.inference.manifest import FAILED, PREDICTED, Outcome, facts_of
 from nnmedseg.inference.memory import check_memory
 from nnmedseg.inference.outputs import Outputs
+from nnmedseg.inference.postprocessing import PostProcessing
 from nnmedseg.inference.predictor import MedSegPredictor
 from nnmedseg.inference.prompts import PreparedCase, Prompts
 from nnmedseg.inference.reduction import Reduction
@@ -50,6 +51,7 @@ class Pipeline:
         target: Folder for what is written.
         outputs: What to write.
         prompts: Points for a network that takes some.
+        postprocessing: What to do to the labels before they are written.
     """
 
     def __init__(
@@ -58,11 +60,13 @@ class Pipeline:
         target: Path,
         outputs: Outputs,
         prompts: Prompts | None = None,
+        postprocessing: PostProcessing | None = None,
     ):
         self._predictor = predictor
         self._target = target
         self._outputs = outputs
         self._prompts = prompts
+        self._postprocessing = postprocessing
 
     def run(self, cases: Sequence[InputCase]) -> Iterator[Outcome]:
         """Yield what becomes of each case.
@@ -132,6 +136,9 @@ class Pipeline:
         self, case: InputCase, loaded: LoadedCase, reduction: Reduction, start: float
     ) -> Outcome:
         prediction = reduction.finish()
+        if self._postprocessing is not None:
+            labels = self._postprocessing(prediction.labels, loaded.properties["spacing"])
+            prediction = replace(prediction, labels=labels)
         self._outputs.write(prediction, loaded, case, self._target, self._predictor)
         hashes = {name: hash_of_file(self._target / name) for name in self._outputs.names(case)}
         return Outcome(
