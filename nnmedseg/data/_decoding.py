@@ -11,12 +11,12 @@ from typing import BinaryIO
 import imagecodecs
 import numpy as np
 import tifffile
-from PIL import Image
+from PIL import BmpImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin
 
 from nnmedseg.data._file_checks import (
     LARGEST_DEFLATE_RATIO,
+    LARGEST_IMAGE_PIXELS,
     PNG_SIGNATURE,
-    AbsurdSizeError,
     check_end_of_jpeg,
     check_png_chunks,
     impossible_size,
@@ -34,6 +34,12 @@ SIGNATURES = {
     b"MM\x00*": "TIFF",
     b"II+\x00": "TIFF",
     b"MM\x00+": "TIFF",
+}
+# Called by themselves, because Image.open knows one limit of pixels for the whole process.
+PILLOW_FILES: dict[str, type[ImageFile.ImageFile]] = {
+    "PNG": PngImagePlugin.PngImageFile,
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
 }
 TIFF_JPEG = (6, 7, 34892)
 """TIFF's numbers for compression by JPEG, which is lossy."""
@@ -74,19 +80,24 @@ class Samples:
         return self.palette[:, 0][self.values]
 
 
-def decode(content: bytes, path: str | Path) -> Samples:
-    """Decode the content of an image file; ``path`` is for messages.
+def decode(content: bytes, path: str | Path, largest: int = LARGEST_IMAGE_PIXELS) -> Samples:
+    """Decode the content of an image file.
+
+    Args:
+        content: Of the whole file.
+        path: For messages.
+        largest: Pixels that it may have.
 
     Raises:
         DataError: It is empty, damaged, truncated, too large, or of no known format.
     """
     kind = image_format(content, path)
     try:
-        return _decode_tiff(content) if kind == "TIFF" else _decode_with_pillow(content, kind)
+        if kind == "TIFF":
+            return _decode_tiff(content, largest)
+        return _decode_with_pillow(content, kind, largest)
     except DataError as error:
         raise type(error)(error.what, where=path, mend=error.mend) from error
-    except Image.DecompressionBombError as error:
-        raise AbsurdSizeError(f"the header claims too much: {error}", where=path) from error
     except Exception as error:  # decoders raise errors of many kinds for damaged files
         raise _unreadable(path, error) from error
 
@@ -104,7 +115,7 @@ def size_from_header(file: BinaryIO, path: str | Path) -> tuple[int, int]:
             with tifffile.TiffFile(file) as tiff:
                 page = tiff.pages.first
                 return page.imagelength, page.imagewidth
-        with Image.open(file, formats=(kind,)) as image:
+        with PILLOW_FILES[kind](file) as image:
             return image.height, image.width
     except Exception as error:  # decoders raise errors of many kinds for damaged files
         raise _unreadable(path, error) from error
@@ -136,12 +147,12 @@ def _unreadable(path: str | Path, error: Exception) -> DataError:
     )
 
 
-def _decode_with_pillow(content: bytes, kind: str) -> Samples:
+def _decode_with_pillow(content: bytes, kind: str, largest: int) -> Samples:
     bits = 8
     if kind == "PNG":
-        bits = _check_png_header(content)
-    with Image.open(io.BytesIO(content), formats=(kind,)) as image:
-        refuse_absurd_size(image.width, image.height)
+        bits = _check_png_header(content, largest)
+    with PILLOW_FILES[kind](io.BytesIO(content)) as image:
+        refuse_absurd_size(image.width, image.height, largest)
         refuse_impossible_size(image, content)
         if kind == "JPEG":
             check_end_of_jpeg(content)
@@ -161,12 +172,12 @@ def _decode_with_pillow(content: bytes, kind: str) -> Samples:
         return Samples(_without_alpha(values), bits, lossy, has_alpha=_has_alpha(values))
 
 
-def _check_png_header(content: bytes) -> int:
+def _check_png_header(content: bytes, largest: int) -> int:
     """Check that the header can be true and return the bits a sample, which Pillow hides."""
     if content[12:16] != b"IHDR":
         raise ValueError("there is no header")
     width, height, bits, colour_type = struct.unpack_from(">IIBB", content, 16)
-    refuse_absurd_size(width, height)
+    refuse_absurd_size(width, height, largest)
     channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour_type]
     if width * height * channels * bits > 8 * LARGEST_DEFLATE_RATIO * len(content):
         raise impossible_size(width, height, content)
@@ -184,10 +195,10 @@ def _without_alpha(values: np.ndarray) -> np.ndarray:
     return values[..., 0] if values.shape[2] <= 2 else values[..., :3]
 
 
-def _decode_tiff(content: bytes) -> Samples:
+def _decode_tiff(content: bytes, largest: int) -> Samples:
     with tifffile.TiffFile(io.BytesIO(content)) as tiff:
         page = tiff.pages.first
-        refuse_absurd_size(page.imagewidth, page.imagelength)
+        refuse_absurd_size(page.imagewidth, page.imagelength, largest)
         refuse_impossible_tiff(page, content)
         stored = zip(page.dataoffsets, page.databytecounts, strict=True)
         if any(offset + count > len(content) for offset, count in stored):

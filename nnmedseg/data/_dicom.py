@@ -1,4 +1,4 @@
-"""Single grey slices of DICOM series, read by GDCM through SimpleITK."""
+"""Single grey slices of DICOM series, and what they say of it, by GDCM through SimpleITK."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import SimpleITK
@@ -18,12 +18,24 @@ LARGEST_SLICE_PIXELS = 2**27
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
 PREFIX = b"DICM"
+LONGEST_META = 4096
 TRANSFER_SYNTAX = b"\x02\x00\x10\x00UI"
 PIXEL_DATA: dict[Literal["little", "big"], bytes] = {
     "little": rb"\xe0\x7f\x10\0(?:O[BW]\0\0)?.{4}",
     "big": rb"\x7f\xe0\0\x10(?:O[BW]\0\0)?.{4}",
 }
 """The element that holds the pixels and, as its last four bytes, their length."""
+ENDINGS = (".dcm", ".dicom", ".ima")
+OBJECT_CLASS = b"\x02\x00\x02\x00UI"
+NO_IMAGES = (
+    "1.2.840.10008.1.3.10",  # directory
+    *(
+        f"1.2.840.10008.5.1.4.1.1.{group}."
+        for group in ("9", "11", "66", "67", "88", "104", "481.2", "481.3", "481.4", "481.5")
+    ),
+)
+"""How the classes of objects begin that are no images: waveforms, presentation states,
+registrations and segmentations, reports, documents, doses, contours and plans."""
 UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 
 
@@ -40,6 +52,10 @@ class DicomSlice:
         instance: Number of the slice in its series, or ``None`` if the file has none.
         photometric: DICOM's photometric interpretation, as stored. Of ``MONOCHROME1`` (small is
             bright) GDCM inverts the values within the range of their bits.
+        corner: Position of the first pixel in mm, (x, y, z) in LPS, or ``None`` if the file has
+            none.
+        axes: Direction along a row and along a column, each (x, y, z), or ``None``.
+        thickness: Of the slice in mm, or ``None`` if the file has none.
     """
 
     values: np.ndarray
@@ -47,6 +63,42 @@ class DicomSlice:
     position: float | None
     instance: int | None
     photometric: str
+    corner: tuple[float, ...] | None = None
+    axes: tuple[float, ...] | None = None
+    thickness: float | None = None
+
+
+class SeriesFacts(NamedTuple):
+    """Which series a slice belongs to: its ``SeriesInstanceUID`` and ``SeriesNumber``."""
+
+    uid: str
+    number: int | None
+
+
+def is_dicom(path: str | Path) -> bool:
+    """Tell by its ending or its first bytes whether a file is meant to be DICOM."""
+    if str(path).lower().endswith(ENDINGS):
+        return True
+    return _beginning(path)[128:132] == PREFIX
+
+
+def holds_no_image(path: str | Path) -> bool:
+    """Tell whether a DICOM file is of a class without pixels, such as a report."""
+    return f"{_text_of(OBJECT_CLASS, _beginning(path))}.".startswith(NO_IMAGES)
+
+
+def series_facts(path: str | Path) -> SeriesFacts | None:
+    """Return which series a file belongs to, or ``None`` if its header cannot be read."""
+    reader = SimpleITK.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:
+        return None
+    header = _Header(reader)
+    number = header.numbers("0020|0011")
+    return SeriesFacts(header.text("0020|000e"), int(number[0]) if number else None)
 
 
 def read_dicom_slice(path: str | Path) -> DicomSlice:
@@ -77,12 +129,17 @@ def read_dicom_slice(path: str | Path) -> DicomSlice:
     values = values.reshape(values.shape[-2:]).astype(np.float32)
     numbers = header.numbers("0028|0030") or header.numbers("0018|1164")
     instance = header.numbers("0020|0013")
+    corner, axes = header.numbers("0020|0032"), header.numbers("0020|0037")
+    thickness = header.numbers("0018|0050")
     return DicomSlice(
         values,
         (numbers[0], numbers[1]) if len(numbers) == 2 else None,
         header.position(),
         int(instance[0]) if instance else None,
         header.text("0028|0004"),
+        tuple(corner) if len(corner) == 3 else None,
+        tuple(axes) if len(axes) == 6 else None,
+        thickness[0] if thickness and thickness[0] > 0 else None,
     )
 
 
@@ -157,13 +214,26 @@ def _check_pixels(content: bytes, size: Sequence[int], header: _Header, path: st
 
 
 def _is_uncompressed(content: bytes) -> bool:
-    position = content.find(TRANSFER_SYNTAX, 132, 4096)
+    name = _text_of(TRANSFER_SYNTAX, content)
+    return not name or name in UNCOMPRESSED  # without one they are of the uncompressed default
+
+
+def _text_of(element: bytes, content: bytes) -> str:
+    """Return the text of an element of a file's first header, empty if there is none."""
+    position = content.find(element, 132, LONGEST_META)
     if content[128:132] != PREFIX or position < 0:
-        return True  # files without this header are of the uncompressed default
-    position += len(TRANSFER_SYNTAX)
+        return ""
+    position += len(element)
     length = int.from_bytes(content[position : position + 2], "little")
-    name = content[position + 2 : position + 2 + length].decode("ascii", "replace").strip(" \0")
-    return name in UNCOMPRESSED
+    return content[position + 2 : position + 2 + length].decode("ascii", "replace").strip(" \0")
+
+
+def _beginning(path: str | Path) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(LONGEST_META)
+    except OSError:
+        return b""
 
 
 def _unreadable(content: bytes, error: Exception, path: str | Path) -> DataError:

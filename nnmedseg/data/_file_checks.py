@@ -28,13 +28,13 @@ class AbsurdSizeError(DataError):
     """A header that claims more pixels than are read, or than the file can hold."""
 
 
-def refuse_absurd_size(width: int, height: int) -> None:
-    """Raise DataError for an image without pixels, AbsurdSizeError for one of too many."""
+def refuse_absurd_size(width: int, height: int, largest: int = LARGEST_IMAGE_PIXELS) -> None:
+    """Raise DataError for an image without pixels, AbsurdSizeError for more than ``largest``."""
     if width < 1 or height < 1:
         raise DataError(f"the image has no pixels ({width} x {height})")
-    if width * height > LARGEST_IMAGE_PIXELS:
+    if width * height > largest:
         raise AbsurdSizeError(
-            f"the header says {width} x {height} pixels; at most {LARGEST_IMAGE_PIXELS:,} are read",
+            f"the header says {width} x {height} pixels; at most {largest:,} are read",
             mend="cut it into tiles, or download it again if it is not that large",
         )
 

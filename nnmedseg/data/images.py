@@ -26,6 +26,7 @@ __all__ = [
     "IMAGE_ENDINGS",
     "BinaryMask",
     "LabelImage",
+    "Picture",
     "decode_image",
     "decode_labels",
     "decode_mask",
@@ -34,6 +35,8 @@ __all__ = [
     "is_plain_png",
     "read_image",
     "read_mask",
+    "read_picture",
+    "to_8_bits",
     "to_grey",
     "to_rgb",
     "write_png",
@@ -74,6 +77,23 @@ class LabelImage:
     as_stored: bool = False
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A natural image, and what its file held beside it.
+
+    Attributes:
+        pixels: As `read_image` returns them.
+        bits: Bits a sample as stored.
+        had_alpha: There was alpha, which was left out.
+        had_palette: The file held indices into a palette.
+    """
+
+    pixels: np.ndarray
+    bits: int
+    had_alpha: bool
+    had_palette: bool
+
+
 def read_image(path: str | Path) -> np.ndarray:
     """Read a natural image.
 
@@ -92,7 +112,29 @@ def read_image(path: str | Path) -> np.ndarray:
 
 def decode_image(content: bytes, path: str | Path) -> np.ndarray:
     """Decode the content of a file; otherwise as ``read_image``. ``path`` is for messages."""
-    values = decode(content, path).through_palette()
+    return _unsigned(decode(content, path).through_palette(), path)
+
+
+def read_picture(path: str | Path, largest: int) -> Picture:
+    """Read a natural image as ``read_image`` does, with what was left out of it.
+
+    Args:
+        path: A PNG, JPEG, BMP or TIFF file under any name.
+        largest: Pixels that it may have.
+
+    Raises:
+        DataError: As by ``read_image``.
+    """
+    samples = decode(_read_bytes(path), path, largest)
+    return Picture(
+        _unsigned(samples.through_palette(), path),
+        samples.bits,
+        samples.has_alpha,
+        had_palette=samples.palette is not None,
+    )
+
+
+def _unsigned(values: np.ndarray, path: str | Path) -> np.ndarray:
     if values.dtype in (np.uint8, np.uint16):
         return values
     if values.dtype.kind in "iu" and values.size and values.min() >= 0 and values.max() < 2**16:
@@ -104,6 +146,18 @@ def decode_image(content: bytes, path: str | Path) -> np.ndarray:
     )
 
 
+def to_8_bits(image: np.ndarray) -> np.ndarray:
+    """Return an image of 8 or 16 bits as uint8.
+
+    Of 16 bits the eight highest that the image uses are kept, so that 12-bit images stored in 16 do
+    not turn black.
+    """
+    if image.dtype != np.uint16:
+        return image
+    used_bits = max(8, int(image.max(initial=0)).bit_length())
+    return (image >> (used_bits - 8)).astype(np.uint8)
+
+
 def to_rgb(image: np.ndarray) -> np.ndarray:
     """Return an image as RGB.
 
@@ -111,12 +165,9 @@ def to_rgb(image: np.ndarray) -> np.ndarray:
         image: uint8 or uint16, (H, W) or (H, W, 3).
 
     Returns:
-        uint8, (H, W, 3). Of 16-bit images the eight highest bits that the image uses are kept, so
-        that 12-bit images stored in 16 do not turn black.
+        uint8, (H, W, 3), brought to 8 bits by ``to_8_bits``.
     """
-    if image.dtype == np.uint16:
-        used_bits = max(8, int(image.max(initial=0)).bit_length())
-        image = (image >> (used_bits - 8)).astype(np.uint8)
+    image = to_8_bits(image)
     return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
 
 

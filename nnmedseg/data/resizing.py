@@ -8,6 +8,7 @@ of channels, and does not round between the two directions, at half of its time.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +41,11 @@ def working_shape(shape: tuple[int, int], shorter_side: int) -> tuple[int, int]:
 
 
 def resize(
-    image: npt.NDArray[np.generic], size: tuple[int, int], method: str = "antialiased"
+    image: npt.NDArray[np.generic],
+    size: tuple[int, int],
+    method: str = "antialiased",
+    *,
+    tables: npt.NDArray[np.float32] | None = None,
 ) -> npt.NDArray[np.float32]:
     """Resize the planes of an image.
 
@@ -51,6 +56,7 @@ def resize(
             widened where an image shrinks, as Pillow and torchvision have it; ``"bilinear"`` looks
             at the four nearest pixels whatever the factor and ``"area"`` averages whole pixels, as
             PyTorch does under these names.
+        tables: Of an image of 8 bits the numbers to take in place of its values, ``(planes, 256)``.
 
     Returns:
         ``(..., *size)``; no value lies outside the range of the image.
@@ -58,19 +64,28 @@ def resize(
     planes = image.reshape(-1, *image.shape[-2:])
     resized = np.empty((len(planes), *size), np.float32)
     if planes.shape[1:] == tuple(size):
-        resized[:] = planes
+        for top in range(0, size[0], ROWS_AT_ONCE):
+            rows = slice(top, top + ROWS_AT_ONCE)
+            for number, plane in enumerate(planes):
+                resized[number, rows] = _floats(plane[rows], tables, number)
     else:
         down, across = (
             METHODS[method](old, new) for old, new in zip(planes.shape[1:], size, strict=True)
         )
         for top in range(0, size[0], ROWS_AT_ONCE):
-            rows = down[top : top + ROWS_AT_ONCE]
-            first, last = int(rows.indices.min()), int(rows.indices.max())
-            rows = rows[:, first : last + 1]
-            for plane, target in zip(planes, resized, strict=True):
-                strip = rows @ plane[first : last + 1].astype(np.float32)
-                target[top : top + ROWS_AT_ONCE] = (across @ strip.T).T
+            weights = down[top : top + ROWS_AT_ONCE]
+            first, last = int(weights.indices.min()), int(weights.indices.max())
+            weights = weights[:, first : last + 1]
+            for number, plane in enumerate(planes):
+                strip = weights @ _floats(plane[first : last + 1], tables, number)
+                resized[number, top : top + ROWS_AT_ONCE] = (across @ strip.T).T
     return resized.reshape(*image.shape[:-2], *size)
+
+
+def _floats(
+    rows: npt.NDArray[Any], tables: npt.NDArray[np.float32] | None, plane: int
+) -> npt.NDArray[np.float32]:
+    return rows.astype(np.float32) if tables is None else tables[plane][rows]
 
 
 def resize_to_8_bits(

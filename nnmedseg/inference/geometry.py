@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,10 @@ class Geometry:
         """Return the grid of a volume."""
         z, y, x = volume.spacing
         return cls((x, y, z), volume.origin, volume.direction)
+
+    def without_third_axis(self) -> Geometry:
+        """Return the grid of the same pixels in a file of two dimensions."""
+        return replace(self, dimensions=2)
 
     @classmethod
     def of_sitk(cls, stored: dict[str, Any]) -> Geometry:

@@ -18,7 +18,8 @@ from nnmedseg.cores import cpu_count
 from nnmedseg.data.released_input import RELEASED_INPUT, prepare_as_released
 from nnmedseg.data.resizing import resize_labels
 from nnmedseg.errors import UserError, WeightsError
-from nnmedseg.inference.cases import InputCase, LoadedCase, load_natural, load_with_reader
+from nnmedseg.inference.cases import InputCase, LoadedCase
+from nnmedseg.inference.loading import load_natural, load_with_reader
 from nnmedseg.inference.prediction import Prediction
 from nnmedseg.inference.reduction import Reduction
 from nnmedseg.inference.sliding_window import Slab, SlidingWindow, window_bytes
@@ -30,6 +31,7 @@ from nnmedseg.networks.adapter import PlannedNetwork
 from nnmedseg.networks.frozen import frozen_weights_in
 from nnmedseg.networks.layers.layout import lay_out_weights
 from nnmedseg.nnunet import captured_output
+from nnmedseg.nnunet.photograph_preprocessing import preprocess_photograph, why_not_by_tables
 from nnmedseg.nnunet.registration import register
 from nnmedseg.training.checkpoints import only_plain_values
 
@@ -214,13 +216,20 @@ class MedSegPredictor(nnUNetPredictor):
         """
         if self.takes_pictures:
             return load_natural(case, self.channels)
-        return load_with_reader(case, self.plans_manager.image_reader_writer_class())
+        reader = self.plans_manager.image_reader_writer_class()
+        return load_with_reader(case, reader, self.channels)
 
     def preprocess(self, loaded: LoadedCase) -> tuple[torch.Tensor, dict[str, Any]]:
         """Return the preprocessed image ``(C, Z, H, W)`` and what leads back to its own size."""
-        released = self.configuration_manager.configuration.get("nnmedseg", {}).get(RELEASED_INPUT)
+        configuration = self.configuration_manager.configuration
+        is_photograph = loaded.image.dtype == np.uint8 and loaded.image.shape[1] == 1
+        if is_photograph and why_not_by_tables(self.plans_manager.plans, configuration) is None:
+            pixels, back = preprocess_photograph(loaded.image, loaded.properties, configuration)
+            return torch.from_numpy(pixels), back
+        released = configuration.get("nnmedseg", {}).get(RELEASED_INPUT)
         if released is not None:
-            pixels, back = prepare_as_released(loaded.image, loaded.properties, **released)
+            image = loaded.image.astype(np.float32, copy=False)
+            pixels, back = prepare_as_released(image, loaded.properties, **released)
             return torch.from_numpy(pixels), back
         data, _, properties = self._preprocess(loaded, None)
         return torch.from_numpy(data), properties

@@ -12,19 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import SimpleITK
 import torch
 
 from nnmedseg.data.images import read_image
+from nnmedseg.data.volumes import read_volume, volume_ending
 from nnmedseg.errors import DataError, NotFoundError, UserError
-from nnmedseg.inference.cases import (
-    VOLUME_ENDINGS,
-    InputCase,
-    LoadedCase,
-    is_image,
-    read_nifti,
-    stem,
-)
+from nnmedseg.inference.cases import InputCase, LoadedCase, is_image, stem
 from nnmedseg.inference.given_points import GivenPoint, read_points
 from nnmedseg.nnunet.reference_prompts import prompts_for_case
 
@@ -283,8 +276,8 @@ def to_preprocessed(
 
 def _read_mask(path: Path, *, binary: bool) -> npt.NDArray[np.int16]:
     """Read labels ``(Z, H, W)``; of a single class every value above 0 is that class."""
-    if path.name.lower().endswith(VOLUME_ENDINGS):
-        mask = SimpleITK.GetArrayFromImage(read_nifti(path))
+    if volume_ending(path):
+        mask = read_volume(path).values
     else:
         mask = read_image(path)
         mask = mask[..., 0] if mask.ndim == 3 else mask

@@ -10,16 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from nnmedseg.data.class_locations import classes_to_locate, sample_locations
-from nnmedseg.data.intensities import (
-    Affine,
-    affine_of_channels,
-    affine_of_image,
-    is_affine,
-    measure,
-)
-from nnmedseg.data.resizing import METHODS, resize_labels, resize_to_8_bits, working_shape
+from nnmedseg.data.resizing import resize_labels, resize_to_8_bits, working_shape
 from nnmedseg.data.store import write_case
 from nnmedseg.errors import DataError
+from nnmedseg.nnunet.photograph_preprocessing import normalisation
 from nnmedseg.nnunet.photographs import SPACING, read_photograph
 
 _Colours = npt.NDArray[np.uint8]
@@ -27,23 +21,6 @@ _Labels = npt.NDArray[np.integer]
 
 OUTSIDE = -1
 """nnU-Net's label of background pixels that are zero in every channel."""
-
-
-def why_not_as_bytes(plans: Mapping[str, Any], configuration: Mapping[str, Any]) -> str | None:
-    """Return what in a configuration needs nnU-Net's own store, or ``None`` if nothing does."""
-    given = configuration["nnmedseg"].get("input", {})
-    if "intensity" in given:
-        if not is_affine([given["intensity"]]) or given["resize"] not in METHODS:
-            return f"intensities {given['intensity']!r}, resized by {given['resize']!r}"
-    elif any(configuration["use_mask_for_norm"]):
-        return "normalisation within a mask"
-    elif not is_affine(configuration["normalization_schemes"]):
-        return f"normalisation by {', '.join(configuration['normalization_schemes'])}"
-    elif not given and list(configuration["spacing"]) != list(SPACING[1:]):
-        return f"resampling to a spacing of {configuration['spacing']}"
-    if list(plans["transpose_forward"]) != [0, 1, 2]:
-        return f"the order of axes {plans['transpose_forward']}"
-    return None
 
 
 def write_photograph_case(
@@ -76,7 +53,7 @@ def write_photograph_case(
         "bbox_used_for_cropping": [[0, 1], *([side.start, side.stop] for side in box)],
         "shape_after_cropping_and_before_resampling": (1, *labels.shape),
     }
-    normalisation = _normalisation(colours, configuration)
+    scaled = normalisation(colours, configuration)
     if "size" in given:
         height, width = given["size"]
         colours = resize_to_8_bits(colours, (height, width), given["resize"])
@@ -88,7 +65,7 @@ def write_photograph_case(
         target,
         colours,
         labels,
-        normalisation=normalisation,
+        normalisation=scaled,
         properties=properties,
         locations=sample_locations(labels, classes_to_locate(dataset_json["labels"])),
     )
@@ -145,11 +122,3 @@ def _without_black_border(colours: _Colours, labels: _Labels) -> tuple[slice, sl
     black &= labels == 0
     labels[black] = OUTSIDE
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
-
-
-def _normalisation(colours: _Colours, configuration: Mapping[str, Any]) -> Affine:
-    given = configuration["nnmedseg"].get("input", {})
-    statistics = measure(colours)
-    if "intensity" in given:
-        return affine_of_image(given["intensity"], statistics)
-    return affine_of_channels(configuration["normalization_schemes"], statistics)

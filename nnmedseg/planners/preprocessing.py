@@ -18,9 +18,10 @@ from nnmedseg.data.store import FILE_ENDING, VERSION, StoredCase
 from nnmedseg.errors import DataError, NotFoundError
 from nnmedseg.files import atomic_path, read_json, write_json
 from nnmedseg.nnunet.listing import list_training_cases
+from nnmedseg.nnunet.photograph_preprocessing import why_not_by_tables
 from nnmedseg.nnunet.plans_files import resolved_configuration
 from nnmedseg.paths import Folders
-from nnmedseg.planners._photograph_case import why_not_as_bytes, write_photograph_case
+from nnmedseg.planners._photograph_case import write_photograph_case
 from nnmedseg.progress import track
 
 logger = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ def _configuration_of(plans: Mapping[str, Any], name: str, plans_file: Path) -> 
 def _is_stored_as_bytes(plans: Mapping[str, Any], configuration: Mapping[str, Any]) -> bool:
     if configuration.get("nnmedseg", {}).get("store") != STORE_OF_BYTES:
         return False
-    reason = why_not_as_bytes(plans, configuration)
+    reason = why_not_by_tables(plans, configuration)
     if reason is not None:
         logger.info("The images are stored as nnU-Net stores them, because of %s", reason)
     return reason is None

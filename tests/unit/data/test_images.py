@@ -229,13 +229,12 @@ def claim_jpeg_size(width: int, height: int) -> bytes:
     [
         (claim_png_size, (2**31 - 1, 2**31 - 1), "at most"),
         (claim_png_size, (10_000, 10_000), "bytes cannot hold"),
-        (claim_bmp_size, (2**30, 2**30), "exceeds limit"),
+        (claim_bmp_size, (2**30, 2**30), "at most"),
         (claim_tiff_size, (2**31, 2**31), "at most"),
-        (claim_jpeg_size, (65_500, 65_500), "exceeds limit"),
+        (claim_jpeg_size, (65_500, 65_500), "at most"),
         (claim_jpeg_size, (12_000, 12_000), "at most"),
     ],
 )
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_absurd_sizes_are_refused_at_the_header(tmp_path, claim, size, message):
     path = tmp_path / "image"
     path.write_bytes(claim(*size))

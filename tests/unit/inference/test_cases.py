@@ -6,7 +6,8 @@ import SimpleITK
 from PIL import Image
 
 from nnmedseg.errors import DataError, NotFoundError, UserError
-from nnmedseg.inference.cases import InputCase, find_cases, load_natural, read_nifti
+from nnmedseg.inference.cases import InputCase, find_cases
+from nnmedseg.inference.loading import load_natural
 
 RGB = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
 
@@ -47,7 +48,7 @@ def test_one_image_may_be_given_instead_of_a_folder(tmp_path):
 def test_two_images_with_one_name_are_refused(tmp_path):
     write(tmp_path / "a.png")
     write(tmp_path / "a.bmp")
-    with pytest.raises(UserError, match="not found for: a"):
+    with pytest.raises(UserError, match=r"'a'.*a\.bmp and .*a\.png"):
         names(tmp_path)
 
 
@@ -56,12 +57,6 @@ def test_channels_of_a_volume_are_grouped_in_order(tmp_path):
         (tmp_path / f"case_{channel:04d}.nii.gz").write_bytes(b"")
     (case,) = find_cases(tmp_path, 2, pictures=False)
     assert [path.name for path in case.files] == ["case_0000.nii.gz", "case_0001.nii.gz"]
-
-
-def test_a_missing_channel_is_named(tmp_path):
-    (tmp_path / "case_0000.nii.gz").write_bytes(b"")
-    with pytest.raises(UserError, match="2 file"):
-        find_cases(tmp_path, 2, pictures=False)
 
 
 def test_a_folder_without_images_is_a_user_error(tmp_path):
@@ -105,8 +100,8 @@ def test_a_truncated_nifti_is_refused(tmp_path):
     path = tmp_path / "v.nii"
     SimpleITK.WriteImage(SimpleITK.GetImageFromArray(np.ones((5, 20, 40), np.float32)), str(path))
     path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(DataError, match="damaged"):
-        read_nifti(path)
+    with pytest.raises(DataError, match="truncated"):
+        load_natural(InputCase("v", (path,)), 3)
 
 
 def test_a_truncated_jpeg_is_refused(tmp_path):
