@@ -28,16 +28,21 @@ def keep_largest(mask: Mask, _spacing: Sequence[float] = (), _size: float = 0.0)
 
 def remove_small(mask: Mask, spacing: Sequence[float], size: float) -> Mask:
     """Remove connected regions smaller than ``size``, an area or volume in units of the spacing."""
-    regions, areas = connected_regions(mask)
-    return np.concatenate([[False], areas * math.prod(spacing) >= size])[regions]
+    return _regions_from(mask, size / math.prod(spacing))
 
 
 def fill_holes(mask: Mask, _spacing: Sequence[float] = (), _size: float = 0.0) -> Mask:
     """Add all that is enclosed by the mask: what no way over faces leads to from the border."""
-    around = np.pad(~mask, 1, constant_values=True)
-    outside, _ = ndimage.label(around)
-    inner = (slice(1, -1),) * mask.ndim
-    return outside[inner] != outside.flat[0]
+    filled = mask.copy()
+    # A hole is enclosed by one region, and by no fewer pixels than its single pixel has faces.
+    regions = _regions_from(mask, 2 * mask.ndim)
+    box = bounding_box(regions)
+    if box is not None:
+        around = np.pad(~regions[box], 1, constant_values=True)
+        outside, _ = ndimage.label(around)
+        inner = (slice(1, -1),) * mask.ndim
+        filled[box] |= outside[inner] != outside.flat[0]
+    return filled
 
 
 def opening(mask: Mask, spacing: Sequence[float], size: float) -> Mask:
@@ -46,7 +51,13 @@ def opening(mask: Mask, spacing: Sequence[float], size: float) -> Mask:
     The mask may go on beyond the border, as in ProMISe's code: nothing is lost there.
     """
     radii = kernel_radii(spacing, size)
-    return _dilate(_erode(mask, radii), radii) & mask
+    opened = np.zeros_like(mask)
+    # The kernel fits into one region only, and at the border with an octant of it.
+    regions = _regions_from(mask, math.prod(radius + 1 for radius in radii) / 2**mask.ndim)
+    box = bounding_box(regions)
+    if box is not None:
+        opened[box] = _dilate(_erode(regions[box], radii), radii) & mask[box]
+    return opened
 
 
 def closing(mask: Mask, spacing: Sequence[float], size: float) -> Mask:
@@ -78,6 +89,15 @@ def connected_regions(mask: Mask) -> tuple[npt.NDArray[np.int32], npt.NDArray[np
     """
     regions, count = ndimage.label(mask, np.ones((3,) * mask.ndim))
     return regions, np.bincount(regions[mask], minlength=count + 1)[1:]
+
+
+def _regions_from(mask: Mask, least: float) -> Mask:
+    """Return a mask without the connected regions of fewer than ``least`` pixels."""
+    regions, areas = connected_regions(mask)
+    kept = np.concatenate([[False], areas >= least])
+    remaining = np.zeros_like(mask)
+    remaining[mask] = kept[regions[mask]]
+    return remaining
 
 
 def kernel_radii(spacing: Sequence[float], size: float) -> list[int]:
