@@ -10,17 +10,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nnmedseg._predict import predict
 from nnmedseg._share import export, install
 from nnmedseg._train import train
 
 if TYPE_CHECKING:
     from nnmedseg.data.integrity import Report
     from nnmedseg.dataset_conversion.overlap import OverlapReport
+    from nnmedseg.inference.arrays import Predictor
     from nnmedseg.inference.manifest import Manifest
     from nnmedseg.inference.probability_files import ProbabilityType
     from nnmedseg.paths import Folders
 
 __all__ = [
+    "Predictor",
     "check_overlap",
     "convert",
     "evaluate",
@@ -34,6 +37,18 @@ __all__ = [
     "train",
     "verify",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import :class:`Predictor` when it is first asked for."""
+    if name != "Predictor":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from nnmedseg import nnunet
+
+    nnunet.prepare()
+    from nnmedseg.inference.arrays import Predictor
+
+    return Predictor
 
 
 def convert(
@@ -226,73 +241,6 @@ def plan_and_preprocess(
         num_workers=num_processes or cpu_count(),
     )
     return plans_files
-
-
-def predict(
-    images: str | Path | Sequence[str | Path],
-    output: str | Path,
-    model: str | Path,
-    *,
-    folds: Sequence[int | str] | None = None,
-    checkpoint: str = "final",
-    device: str | None = None,
-    mirroring: bool = True,
-    png: bool = False,
-    overlay: bool = False,
-    probabilities: ProbabilityType | None = None,
-    uncertainty: bool = False,
-    overwrite: bool = False,
-    prompts: str | Path | None = None,
-    prompts_from: str | Path | None = None,
-    postprocessing: bool = True,
-) -> Manifest:
-    """Segment every image of a folder.
-
-    Args:
-        images: Folders, images or lists of images; see :func:`nnmedseg.inference.cases.find_cases`.
-        output: Folder for the masks.
-        model: Model folder ``Trainer__Plans__configuration``.
-        folds: Folds whose logits are averaged (default: all that are trained).
-        checkpoint: ``"final"`` or ``"best"``.
-        device: ``"cuda"``, ``"mps"`` or ``"cpu"`` (default: the first that is there).
-        mirroring: Average over mirrored copies of each image, as nnU-Net does.
-        png: Also write each mask as PNG.
-        overlay: Also write each image with the outlines of its labels.
-        probabilities: ``"float16"`` or ``"uint8"`` to write the probability of each class too; see
-            :func:`nnmedseg.inference.probability_files.read_probabilities`.
-        uncertainty: Also write how undecided folds and mirrored copies are about each pixel.
-        overwrite: Predict again what an earlier run has completed.
-        prompts: JSON file of points, for a model that takes some; see
-            :class:`nnmedseg.inference.prompts.PromptsFromFile`.
-        prompts_from: Folder of masks with the images' names to draw the points from: predictions
-            of an oracle where these are the references.
-        postprocessing: Do what :func:`find_postprocessing` has found to help this model.
-
-    Returns:
-        What became of each image.
-    """
-    from nnmedseg import nnunet
-
-    nnunet.prepare()
-    from nnmedseg.devices import choose_device
-    from nnmedseg.inference.folder import predict_folder
-    from nnmedseg.inference.outputs import Outputs
-    from nnmedseg.inference.postprocessing import PostProcessing
-    from nnmedseg.inference.predictor import MedSegPredictor
-    from nnmedseg.inference.prompts import open_prompts
-
-    predictor = MedSegPredictor.from_folder(
-        model, folds, checkpoint=checkpoint, device=choose_device(device), mirroring=mirroring
-    )
-    return predict_folder(
-        predictor,
-        images,
-        output,
-        outputs=Outputs(png, overlay, probabilities, uncertainty),
-        overwrite=overwrite,
-        prompts=open_prompts(predictor, prompts, prompts_from),
-        postprocessing=PostProcessing.from_model(predictor.model) if postprocessing else None,
-    )
 
 
 def evaluate(

@@ -63,6 +63,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="predict each image once instead of in four mirrored copies",
     )
     parser.add_argument(
+        "--whole-images",
+        action="store_true",
+        help="give a fully convolutional network (nnU-Net's own) each image at once instead of in "
+        "tiles, where it is not much larger than a patch: faster; labels differ here and there",
+    )
+    parser.add_argument(
         "--no-postprocessing",
         action="store_true",
         help="leave the masks as the network makes them, whatever nnmedseg_find_postprocessing has "
@@ -100,6 +106,7 @@ def _run(options: argparse.Namespace) -> int:
         checkpoint=options.checkpoint,
         device=options.device,
         mirroring=not options.disable_tta,
+        whole_images=options.whole_images,
         png=options.png,
         overlay=options.overlay,
         probabilities=options.probabilities,

@@ -63,7 +63,7 @@ def load_natural(case: InputCase, channels: int) -> LoadedCase:
     pixels = to_8_bits(picture.pixels)
     planes = np.moveaxis(pixels if pixels.ndim == 3 else pixels[..., None], -1, 0)
     del picture, pixels
-    image, notes = _with_channels(np.ascontiguousarray(planes[:, None]), channels, path, notes)
+    image, notes = with_channels(np.ascontiguousarray(planes[:, None]), channels, path, notes)
     return LoadedCase(image, {"spacing": NATURAL_SPACING}, Geometry(), notes)
 
 
@@ -106,10 +106,23 @@ def _notes_of(picture: Picture) -> tuple[str, ...]:
     return tuple(note for note, applies in notes.items() if applies)
 
 
-def _with_channels(
-    image: Pixels, channels: int, path: Path, notes: tuple[str, ...]
+def with_channels(
+    image: Pixels, channels: int, where: str | Path, notes: tuple[str, ...] = ()
 ) -> tuple[Pixels, tuple[str, ...]]:
-    """Bring an image ``(C, Z, H, W)`` to the channels of a model, and note what was done."""
+    """Bring an image to the channels of a model.
+
+    Args:
+        image: ``(C, Z, H, W)``.
+        channels: Of the model.
+        where: Where the image is from, for messages.
+        notes: What was done to it before.
+
+    Returns:
+        The image, and what was done.
+
+    Raises:
+        DataError: It has other channels, and no rule brings it to these.
+    """
     given = len(image)
     if given == channels:
         return image, notes
@@ -120,7 +133,7 @@ def _with_channels(
         return image[:channels], (*notes, ALPHA_DROPPED)
     if channels == 1 and given in (3, 4):
         return _averaged(image[:3]), (*notes, COLOURS_AVERAGED)
-    raise _other_channels(given, channels, path)
+    raise _other_channels(given, channels, where)
 
 
 def _averaged(image: Pixels) -> Pixels:
@@ -136,7 +149,7 @@ def _load_photograph(case: InputCase, channels: int) -> LoadedCase:
         return _load_slices(case, channels)
     pixels = read_photograph(case.files)
     planes = np.ascontiguousarray(np.moveaxis(pixels, -1, 0)[:, None], np.float32)
-    image, notes = _with_channels(planes, channels, case.files[0], ())
+    image, notes = with_channels(planes, channels, case.files[0], ())
     return LoadedCase(image, {"spacing": NATURAL_SPACING}, Geometry(), notes)
 
 
@@ -145,7 +158,7 @@ def _load_slices(case: InputCase, channels: int) -> LoadedCase:
     volumes = _volumes_of(case)
     stacked = np.stack([volume.values for volume in volumes]).astype(np.float32)
     _refuse_non_finite(stacked, case.files[0])
-    image, notes = _with_channels(stacked, channels, case.files[0], ())
+    image, notes = with_channels(stacked, channels, case.files[0], ())
     geometry = Geometry.of_volume(volumes[0])
     if _is_flat(case):
         geometry = geometry.without_third_axis()
@@ -242,9 +255,9 @@ def _refuse_non_finite(image: Pixels, path: Path) -> None:
         )
 
 
-def _other_channels(given: int, channels: int, path: Path) -> DataError:
+def _other_channels(given: int, channels: int, where: str | Path) -> DataError:
     return DataError(
         f"the image has {given} channel(s), the model takes {channels}",
-        where=path,
+        where=where,
         mend="give one file for each channel: case_0000, case_0001, ...",
     )

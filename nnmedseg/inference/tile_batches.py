@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -78,7 +79,7 @@ class TileBatches:
                 return self._measured(network, batch[: self.size])
             except torch.OutOfMemoryError:
                 self._growing = False
-                if self.device.type == "cpu":
+                if self.size == 1 and self.device.type == "cpu":
                     raise
             torch.cuda.empty_cache()
             if self.size > 1:
@@ -95,7 +96,7 @@ class TileBatches:
     def _measured(self, network: nn.Module, batch: Tensor) -> Tensor:
         start = time.monotonic()
         network.to(self.device)
-        with torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
+        with torch.autocast("cuda") if self.device.type == "cuda" else nullcontext():
             logits = network(batch.to(self.device)).cpu()
         if self._growing and len(batch) == self.size:
             self._grow(len(batch) / (time.monotonic() - start))
