@@ -196,7 +196,8 @@ def _without_alpha(values: np.ndarray) -> np.ndarray:
 
 
 def _decode_tiff(content: bytes, largest: int) -> Samples:
-    with tifffile.TiffFile(io.BytesIO(content)) as tiff:
+    # Closing the buffer lets go of the content; tifffile's objects refer to each other and stay.
+    with io.BytesIO(content) as file, tifffile.TiffFile(file) as tiff:
         page = tiff.pages.first
         refuse_absurd_size(page.imagewidth, page.imagelength, largest)
         refuse_impossible_tiff(page, content)
