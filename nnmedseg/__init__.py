@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from nnmedseg.data.integrity import Report
     from nnmedseg.dataset_conversion.overlap import OverlapReport
     from nnmedseg.inference.arrays import Predictor
-    from nnmedseg.inference.manifest import Manifest
-    from nnmedseg.inference.probability_files import ProbabilityType
     from nnmedseg.paths import Folders
 
 __all__ = [
