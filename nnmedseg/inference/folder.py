@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nnmedseg.errors import UserError
-from nnmedseg.inference.cases import InputCase, find_cases
+from nnmedseg.inference.cases import find_cases
+from nnmedseg.inference.folder_run import FolderRun
 from nnmedseg.inference.manifest import Manifest
 from nnmedseg.inference.outputs import Outputs
 from nnmedseg.inference.pipeline import Pipeline
@@ -17,12 +15,6 @@ from nnmedseg.inference.postprocessing import PostProcessing
 from nnmedseg.inference.predictor import MedSegPredictor
 from nnmedseg.inference.prompts import Prompts
 from nnmedseg.inference.trained_folds import checkpoint_hashes
-from nnmedseg.progress import track
-
-logger = logging.getLogger(__name__)
-
-SECONDS_BETWEEN_MANIFESTS = 1.0
-"""How much work a power failure may cost; the manifest of many cases takes long to write."""
 
 
 def predict_folder(
@@ -55,43 +47,10 @@ def predict_folder(
     cases = find_cases(images, predictor.channels, pictures=predictor.takes_pictures)
     target = Path(output)
     outputs.refuse_conflicts(cases, target)
-    target.mkdir(parents=True, exist_ok=True)
-    manifest = Manifest.load(target, identity(predictor, prompts, postprocessing))
-    pending = cases if overwrite else _not_complete(cases, manifest, target, outputs)
     pipeline = Pipeline(predictor, target, outputs, prompts, postprocessing)
-    saved = time.monotonic()
-    try:
-        for outcome in track(pipeline.run(pending), "Predicting", len(pending)):
-            manifest.outcomes[outcome.case] = outcome
-            logger.info("%s: %s", outcome.case, outcome.summary)
-            if time.monotonic() - saved > SECONDS_BETWEEN_MANIFESTS:
-                manifest.save(target)
-                saved = time.monotonic()
-    finally:
-        manifest.save(target)
-    if len(manifest.failed_of(cases)) == len(cases):
-        raise UserError(
-            f"none of the {len(cases)} images could be predicted; the first: "
-            f"{manifest.failed_of(cases)[0].message}",
-            where=output,
-            mend="give images that open in a viewer",
-        )
-    return manifest
-
-
-def _not_complete(
-    cases: Sequence[InputCase], manifest: Manifest, target: Path, outputs: Outputs
-) -> list[InputCase]:
-    pending = [
-        case for case in cases if not manifest.is_complete(case, target, outputs.names(case))
-    ]
-    if len(pending) < len(cases):
-        logger.info(
-            "%d of %d images are predicted already; --overwrite predicts them again",
-            len(cases) - len(pending),
-            len(cases),
-        )
-    return pending
+    model = identity(predictor, prompts, postprocessing)
+    run = FolderRun(target, outputs.names, pipeline.run)
+    return run.over(cases, model, overwrite=overwrite)
 
 
 def identity(

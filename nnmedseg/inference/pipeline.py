@@ -1,9 +1,7 @@
-"""Reading, predicting and writing cases at the same time, in threads."""
+"""Predicting cases with one model while others are read and written."""
 
 from __future__ import annotations
 
-import errno
-import logging
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -14,21 +12,17 @@ from typing import Any
 
 import torch
 
-from nnmedseg.errors import UserError
 from nnmedseg.files import hash_of_file
 from nnmedseg.inference.cases import InputCase, LoadedCase
-from nnmedseg.inference.manifest import FAILED, PREDICTED, Outcome, facts_of
+from nnmedseg.inference.manifest import PREDICTED, Outcome, facts_of
 from nnmedseg.inference.memory import check_memory
 from nnmedseg.inference.outputs import Outputs
+from nnmedseg.inference.overlapping import overlapped
 from nnmedseg.inference.postprocessing import PostProcessing
 from nnmedseg.inference.predictor import MedSegPredictor
 from nnmedseg.inference.prompts import PreparedCase, Prompts
 from nnmedseg.inference.reduction import Reduction
 
-logger = logging.getLogger(__name__)
-
-CASES_READ_AHEAD = 2
-CASES_WRITTEN_BEHIND = 2
 SLABS_WAITING = 2
 """How many parts of an image may wait for being turned into labels, which bounds the memory."""
 
@@ -74,35 +68,7 @@ class Pipeline:
         Raises:
             UserError: The disk is full.
         """
-        written: deque[tuple[InputCase, Future[Outcome]]] = deque()
-        with ThreadPoolExecutor(1) as readers, ThreadPoolExecutor(1) as writers:
-            try:
-                for case, prepared in self._read_ahead(readers, cases):
-                    try:
-                        future = self._predict(prepared.result(), writers)
-                    except Exception as error:  # one case never stops the rest
-                        yield _failure(case, error)
-                        continue
-                    written.append((case, future))
-                    if len(written) >= CASES_WRITTEN_BEHIND:
-                        yield _outcome(*written.popleft())
-                while written:
-                    yield _outcome(*written.popleft())
-            finally:
-                for _, future in written:
-                    future.cancel()
-                readers.shutdown(cancel_futures=True)
-
-    def _read_ahead(
-        self, pool: ThreadPoolExecutor, cases: Sequence[InputCase]
-    ) -> Iterator[tuple[InputCase, Future[_Prepared]]]:
-        waiting: deque[tuple[InputCase, Future[_Prepared]]] = deque()
-        for case in cases:
-            waiting.append((case, pool.submit(self._prepare, case)))
-            if len(waiting) >= CASES_READ_AHEAD:
-                yield waiting.popleft()
-        while waiting:
-            yield waiting.popleft()
+        return overlapped(cases, self._prepare, self._predict)
 
     def _prepare(self, case: InputCase) -> _Prepared:
         loaded = self._predictor.load(case)
@@ -149,36 +115,3 @@ class Pipeline:
             round(time.monotonic() - start, 2),
             warnings=list(loaded.notes),
         )
-
-
-def _outcome(case: InputCase, future: Future[Outcome]) -> Outcome:
-    try:
-        return future.result()
-    except Exception as error:  # one case never stops the rest
-        return _failure(case, error)
-
-
-def _failure(case: InputCase, error: Exception) -> Outcome:
-    """Return the outcome of a case that failed.
-
-    Raises:
-        UserError: No case can be written any more.
-    """
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-        raise UserError(
-            f"the masks cannot be written: {error.strerror}",
-            where=error.filename,
-            mend="make room and run the same command again: it goes on where it ended",
-        ) from error
-    message = str(error)
-    if not isinstance(error, UserError):
-        logger.debug("%s", case.name, exc_info=error)
-        message = f"{type(error).__name__}: {error}"
-    return Outcome(case.name, _facts_if_there(case), FAILED, message=message)
-
-
-def _facts_if_there(case: InputCase) -> list[list[Any]]:
-    try:
-        return facts_of(case)
-    except OSError:  # the file has gone since the run began
-        return []
