@@ -1,6 +1,5 @@
 """Checkpoint files that are damaged, hostile, or half written."""
 
-import os
 import pickle
 import random
 import subprocess
@@ -207,20 +206,6 @@ def test_a_file_that_cannot_grow_leaves_the_earlier_checkpoints(fold):
     assert "make room" in done.stdout
     assert epoch_of(fold) == (LATEST, 2)
     assert sorted(path.name for path in fold.iterdir()) == [LATEST, PREVIOUS]
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 1 MiB, where the test may mount one."""
-    if sys.platform != "linux" or os.geteuid() != 0:
-        pytest.skip("mounting a file system needs root on Linux")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("mounting is not allowed here")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_a_full_disk_leaves_the_earlier_checkpoints(small_disk):
