@@ -94,8 +94,8 @@ def read_series(files: Sequence[Path]) -> Volume:
     depth, (height, width) = len(slices), slices[0].values.shape
     refuse_absurd_sizes((width, height, depth), folder)
     values = np.empty((depth, height, width), np.float32)
-    while slices:
-        values[len(slices) - 1] = slices.pop().values
+    for index in reversed(range(depth)):
+        values[index] = slices.pop().values  # so that each is in memory once
     return volumes_on_grid(values[None], grid, folder)[0]
 
 

@@ -18,6 +18,8 @@ from nnmedseg.errors import DataError, NotFoundError, UserError
 from nnmedseg.inference.geometry import Geometry
 
 CHANNEL_SUFFIX = re.compile(r"_(\d{4})$")
+SHORTEST_DICOM = 132
+"""Bytes after which a DICOM file says that it is one."""
 LIST_ENDINGS = (".txt", ".json")
 
 Source = str | Path
@@ -161,11 +163,26 @@ def _in_folder(folder: Path, root: Path) -> Iterator[_Channel]:
     if folder == root:
         yield from (_Channel.of(stem(path), (path,)) for path in entries if is_image(path))
     files = [path for path in entries if path.is_file() and not is_image(path)]
-    for series, name in _named(group_by_series([path for path in files if is_dicom(path)]), root):
+    for series, name in _named(group_by_series(_dicom_files(files)), root):
         yield _Channel.of(name, series.files, is_series=True)
     for path in entries:
         if path.is_dir() and not path.is_symlink():
             yield from _in_folder(path, root)
+
+
+def _dicom_files(files: Sequence[Path]) -> list[Path]:
+    """Return the DICOM files of a folder, and those that are too short to tell what they are.
+
+    The latter are damaged slices if they end like the others.
+    """
+    slices = [path for path in files if is_dicom(path)]
+    endings = {path.suffix for path in slices}
+    damaged = [
+        path
+        for path in set(files).difference(slices)
+        if path.suffix in endings and path.stat().st_size < SHORTEST_DICOM
+    ]
+    return sorted([*slices, *damaged])
 
 
 def _named(found: Sequence[DicomSeries], root: Path) -> Iterator[tuple[DicomSeries, str]]:
