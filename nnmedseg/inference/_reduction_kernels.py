@@ -25,6 +25,7 @@ MIXED = -1
 
 HALF_SIGN, HALF_MAGNITUDE = -(2**15), 2**15 - 1
 HALF_TO_SINGLE_BITS = 13
+HALF_A_STEP = 2 ** (HALF_TO_SINGLE_BITS - 1) - 1
 HALF_TO_SINGLE_SCALE = np.float32(2.0**112)
 
 
@@ -36,12 +37,14 @@ class Slab(NamedTuple):
         start: Where the first logit is.
         steps: From one class, row and line to the next.
         classes: Number of them.
+        rounds: Whether interpolated logits are rounded to float16 before they are compared.
     """
 
     memory: np.ndarray
     start: int
     steps: tuple[int, int, int]
     classes: int
+    rounds: bool
 
 
 class Taps(NamedTuple):
@@ -247,6 +250,17 @@ def _between(line, first, second, weight):
 
 
 @jit
+def rounded_to_half(value):
+    """Return the nearest float32 with the 11 digits of float16, of two the even one.
+
+    Below 2 ** -14 float16 has fewer.
+    """
+    bits = np.float32(value).view(np.int32)
+    even = (bits >> HALF_TO_SINGLE_BITS) & 1
+    return np.int32((bits + HALF_A_STEP + even) & ~(2 * HALF_A_STEP + 1)).view(np.float32)
+
+
+@jit
 def _decide(slab, corners, columns, span, line):
     """Find the winners of a span of a line among its interpolated logits.
 
@@ -270,6 +284,8 @@ def _decide(slab, corners, columns, span, line):
         _interpolate_line(slab.memory, corners, shift, line.logits[begin:behind])
         for i in range(len(best)):
             value = _between(line.logits, first[i], second[i], weights[i])
+            if slab.rounds:
+                value = rounded_to_half(value)
             larger = value > best[i]
             best[i] = value if larger else best[i]
             labels[i] = k if larger else labels[i]

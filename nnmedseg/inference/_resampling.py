@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -121,12 +121,24 @@ class Spacings:
         return cls((*original[:missing], *planned), original)
 
 
-def taps_by_plans(
+class Resampling(NamedTuple):
+    """What a resampling function does to logits.
+
+    Attributes:
+        taps: Of z, y and x.
+        keeps_type: Whether the result is rounded to the type of the logits; else it is float32.
+    """
+
+    taps: tuple[AxisTaps, ...]
+    keeps_type: bool
+
+
+def read_resampling(
     configuration: ConfigurationManager,
     spacings: Spacings,
     old: Sequence[int],
     new: Sequence[int],
-) -> tuple[AxisTaps, ...] | None:
+) -> Resampling | None:
     """Return what the plans' ``resampling_fn_probabilities`` does to each axis.
 
     Args:
@@ -136,8 +148,7 @@ def taps_by_plans(
         new: Shape to resample to.
 
     Returns:
-        Taps of z, y and x, or ``None`` for a function or settings whose result is not of this
-        kind.
+        The taps, or ``None`` for a function or settings whose result is not of this kind.
     """
     name = configuration.configuration["resampling_fn_probabilities"]
     given = configuration.configuration["resampling_fn_probabilities_kwargs"]
@@ -146,13 +157,20 @@ def taps_by_plans(
     if not defaults or settings["is_seg"] or settings.keys() - defaults.keys() - _WITHOUT_INFLUENCE:
         return None
     if tuple(old) == tuple(new):
-        return tuple(AxisTaps.linear(size, size) for size in old)
+        return Resampling(tuple(AxisTaps.linear(size, size) for size in old), keeps_type=True)
     apart = _axis_apart(settings, spacings)
+    along_apart = None
     if name == _SCIPY and settings["order"] == 1:
-        return _taps(old, new, apart, _SCIPY_APART.get(settings["order_z"]))
-    if name == _TORCH and (apart is None or settings["mode"] == "linear"):
-        return _taps(old, new, apart, _TORCH_APART.get(settings["aniso_axis_mode"]))
-    return None
+        along_apart = _SCIPY_APART.get(settings["order_z"])
+    elif name == _TORCH and (apart is None or settings["mode"] == "linear"):
+        along_apart = _TORCH_APART.get(settings["aniso_axis_mode"])
+    if along_apart is None:
+        return None
+    taps = tuple(
+        along_apart(*sizes) if axis == apart else AxisTaps.linear(*sizes)
+        for axis, sizes in enumerate(zip(old, new, strict=True))
+    )
+    return Resampling(taps, keeps_type=name == _SCIPY)
 
 
 def _axis_apart(settings: Mapping[str, Any], spacings: Spacings) -> int | None:
@@ -163,17 +181,6 @@ def _axis_apart(settings: Mapping[str, Any], spacings: Spacings) -> int | None:
         settings["separate_z_anisotropy_threshold"],
     )
     return int(axis) if separately and axis is not None else None
-
-
-def _taps(
-    old: Sequence[int], new: Sequence[int], apart: int | None, kind: Any
-) -> tuple[AxisTaps, ...] | None:
-    if apart is not None and kind is None:
-        return None
-    return tuple(
-        kind(*sizes) if axis == apart else AxisTaps.linear(*sizes)
-        for axis, sizes in enumerate(zip(old, new, strict=True))
-    )
 
 
 def _nearest_as_scipy(old: int, new: int) -> AxisTaps:
@@ -198,20 +205,31 @@ def interpolate(logits: torch.Tensor, taps: Sequence[AxisTaps]) -> torch.Tensor:
         taps: Of z, y and x.
 
     Returns:
-        ``(K, Z', Y', X')``, float32 if anything is interpolated.
+        ``(K, Z', Y', X')``, float32.
     """
+    box = (slice(None), *(part.extent for part in taps))
+    values = logits[box].float().numpy()
     for axis, part in enumerate(taps, start=1):
-        needed = part.extent
-        logits = logits.narrow(axis, needed.start, needed.stop - needed.start)
-        first = part.first - needed.start
-        lower = logits
-        if not np.array_equal(first, np.arange(logits.shape[axis])):
-            lower = logits.index_select(axis, torch.from_numpy(first))
+        first = part.first - part.first[0]
+        lower = values
+        if not np.array_equal(first, np.arange(values.shape[axis])):
+            lower = values.take(first, axis)  # NumPy's is many times faster than PyTorch's
         if part.interpolates:
-            upper = logits.index_select(axis, torch.from_numpy(part.second - needed.start))
-            shape = [-1 if i == axis else 1 for i in range(logits.ndim)]
-            weights = torch.from_numpy(part.weights).view(shape)
-            logits = torch.lerp(lower.float(), upper.float(), weights)
-        else:
-            logits = lower
-    return logits
+            upper = values.take(part.second - part.first[0], axis)
+            upper -= lower
+            upper *= np.expand_dims(part.weights, [i for i in range(4) if i != axis])
+            upper += lower
+            lower = upper
+        values = lower
+    return torch.from_numpy(values)
+
+
+def find_largest(logits: torch.Tensor) -> npt.NDArray[np.int16]:
+    """Return the first class with the largest logit, of ``(K, ...)`` float32."""
+    best, *others = logits.numpy()
+    best = best.copy()
+    winners = np.zeros(best.shape, np.int16)
+    for number, values in enumerate(others, start=1):
+        np.copyto(winners, number, where=values > best)
+        np.maximum(best, values, out=best)
+    return winners

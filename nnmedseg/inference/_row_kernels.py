@@ -28,7 +28,11 @@ def find_winners(logits: torch.Tensor) -> npt.NDArray[np.int16]:
 
 
 def resize_winners(
-    logits: torch.Tensor, winners: npt.NDArray[np.int16], taps: Sequence[AxisTaps]
+    logits: torch.Tensor,
+    winners: npt.NDArray[np.int16],
+    taps: Sequence[AxisTaps],
+    *,
+    rounds: bool,
 ) -> npt.NDArray[np.int16]:
     """Return the class of the largest resampled logit of each voxel.
 
@@ -36,9 +40,10 @@ def resize_winners(
         logits: ``(K, Z, Y, X)``.
         winners: ``(Z, Y, X)``, the classes of the largest logits before resampling.
         taps: Of z, y and x.
+        rounds: Whether resampled logits are rounded to float16 before they are compared.
     """
     out = np.empty(tuple(map(len, taps)), np.int16)
-    slab, given = _as_slab(logits), _as_taps(taps)
+    slab, given = _as_slab(logits, rounds=rounds), _as_taps(taps)
     _share(
         lambda lines: kernels.resize_winners(slab, winners, given, lines, out),
         out.shape[0] * out.shape[1],
@@ -62,7 +67,7 @@ def interpolate(logits: torch.Tensor, taps: Sequence[AxisTaps]) -> torch.Tensor:
     return torch.from_numpy(out)
 
 
-def _as_slab(logits: torch.Tensor) -> kernels.Slab:
+def _as_slab(logits: torch.Tensor, *, rounds: bool = False) -> kernels.Slab:
     """Describe a part of a larger array without a copy of it."""
     if logits.stride(3) != 1:
         logits = logits.contiguous()
@@ -71,7 +76,8 @@ def _as_slab(logits: torch.Tensor) -> kernels.Slab:
     memory = logits.as_strided((last + 1,), (1,))
     if memory.dtype == torch.float16:
         memory = memory.view(torch.int16)
-    return kernels.Slab(memory.numpy(), 0, (of_class, of_row, of_line), len(logits))
+    steps = (of_class, of_row, of_line)
+    return kernels.Slab(memory.numpy(), 0, steps, len(logits), rounds)
 
 
 def _as_taps(taps: Sequence[AxisTaps]) -> tuple[kernels.Taps, ...]:

@@ -18,7 +18,14 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnmedseg.inference._canvas import Canvas
-from nnmedseg.inference._resampling import AxisTaps, Spacings, interpolate, taps_by_plans
+from nnmedseg.inference._resampling import (
+    AxisTaps,
+    Resampling,
+    Spacings,
+    find_largest,
+    interpolate,
+    read_resampling,
+)
 from nnmedseg.inference._row_buffer import RowBuffer
 from nnmedseg.inference.prediction import Prediction
 
@@ -35,9 +42,10 @@ class Reduction:
     """Takes the logits of an image in slabs, and has its labels when the last has come.
 
     The labels are those of nnU-Net's
-    ``convert_predicted_logits_to_segmentation_with_correct_shape``; where logits are resampled they
-    differ from these at ties alone, since nnU-Net rounds resampled logits to the type of the
-    network's. A resampling function that is not known here is called on all logits at the end.
+    ``convert_predicted_logits_to_segmentation_with_correct_shape``. Resampled logits are computed
+    in float32 here and in float64 there, and rounded as there: single voxels at which two classes
+    are equal may differ. A resampling function that is not known here is called on all logits at
+    the end.
 
     Attributes:
         axis: The axis along which slabs come: 1 (rows) of a single slice, else 0 (slices).
@@ -72,16 +80,21 @@ class Reduction:
         self._size = tuple(
             int(side) for side in properties["shape_after_cropping_and_before_resampling"]
         )
-        taps = taps_by_plans(configuration_manager, self._spacings, preprocessed_shape, self._size)
-        self._is_known = taps is not None
-        shape = preprocessed_shape if taps is not None else self._size
-        taps = taps or tuple(AxisTaps.linear(side, side) for side in self._size)
+        self._length = preprocessed_shape[self.axis]
+        planned = read_resampling(
+            configuration_manager, self._spacings, preprocessed_shape, self._size
+        )
+        self._is_known = planned is not None
+        if planned is None:
+            planned = Resampling(tuple(AxisTaps.linear(side, side) for side in self._size), True)
+        taps, self._keeps_type = planned
+        shape = preprocessed_shape if self._is_known else self._size
         self._is_identity = all(map(AxisTaps.is_identity, taps, shape))
         self._taps = (taps[self.axis], taps[1 - self.axis], taps[2])
         numbers = label_manager.num_segmentation_heads * math.prod(self._size)
         self._has_kernels = HAVE_KERNELS and numbers >= KERNEL_NUMBERS
-        self._finds_winners = self._has_kernels and _takes_largest(label_manager)
-        self._length = preprocessed_shape[self.axis]
+        self._takes_largest = _takes_largest(label_manager)
+        self._finds_winners = self._has_kernels and self._takes_largest
         self._logits = RowBuffer()
         self._means = RowBuffer()
         self._winners = RowBuffer()
@@ -201,8 +214,13 @@ class Reduction:
             rows = slice(row, min(row + at_once, ready))
             taps = (self._taps[0][rows].shifted(-self._logits.start), *self._taps[1:])
             self._labels.box[rows] = _row_kernels.resize_winners(
-                self._logits.rows, self._winners.rows[0].numpy(), taps
+                self._logits.rows, self._winners.rows[0].numpy(), taps, rounds=self._rounds
             )
+
+    @property
+    def _rounds(self) -> bool:
+        """Whether nnU-Net's resampled logits are float16, with more ties than those of float32."""
+        return self._keeps_type and self._logits.rows.dtype == torch.float16
 
     def _blocks(self, start: int, stop: int) -> Iterator[tuple[slice, slice]]:
         """Cut rows of the result into blocks (rows, lines) that the memory is enough for."""
@@ -221,8 +239,11 @@ class Reduction:
     def _reduce_block(self, block: tuple[slice, slice]) -> None:
         manager = self._label_manager
         logits = self._interpolate(self._logits, block)
+        if self._rounds:
+            logits = logits.half().float()
         if not self._finds_winners:
-            self._labels.box[block] = np.asarray(manager.convert_logits_to_segmentation(logits))
+            decide = find_largest if self._takes_largest else manager.convert_logits_to_segmentation
+            self._labels.box[block] = np.asarray(decide(logits))
         if self._probabilities is not None:
             everywhere = (slice(None), *block)
             self._probabilities.box[everywhere] = manager.apply_inference_nonlin(logits).numpy()

@@ -24,7 +24,7 @@ SCIPY = "resample_data_or_seg_to_shape"
 TORCH = "resample_torch_fornnunet"
 LINEAR = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}
 REGIONS = {"background": 0, "whole": [1, 2], "core": 2}
-ROUNDING_TIES = 0.01
+ROUNDING_TIES = 5e-4
 """Share of voxels that small volumes of float16 logits may leave undecided."""
 
 
