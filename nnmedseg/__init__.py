@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nnmedseg._ensemble import ensemble
 from nnmedseg._predict import predict
 from nnmedseg._share import export, install
 from nnmedseg._train import train
@@ -24,6 +25,7 @@ __all__ = [
     "Predictor",
     "check_overlap",
     "convert",
+    "ensemble",
     "evaluate",
     "export",
     "find_postprocessing",

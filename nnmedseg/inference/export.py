@@ -14,6 +14,8 @@ from nnmedseg.files import atomic_path
 from nnmedseg.inference.geometry import write_map
 
 if TYPE_CHECKING:
+    from nnunetv2.utilities.label_handling.label_handling import LabelManager
+
     from nnmedseg.inference.cases import LoadedCase
     from nnmedseg.inference.predictor import MedSegPredictor
 
@@ -28,17 +30,27 @@ def write_mask(
 ) -> None:
     """Write a label map ``(Z, H, W)`` as NIfTI or PNG, by the ending of the path.
 
-    NIfTI takes the geometry of the input; a photograph has none and gets spacing 1. PNG holds 0
-    and 255 when there is one class besides the background, and the labels themselves otherwise,
-    in 16 bits if the model has labels above 255.
+    NIfTI takes the geometry of the input; a photograph has none and gets spacing 1. For PNG see
+    `write_png_mask`.
     """
     if path.suffix == ".png":
-        labels = labels[0]
-        if predictor.is_binary:
-            labels = (labels > 0) * np.uint8(LARGEST_OF_8_BITS)
-        _write_png(labels, path, largest=max(predictor.label_manager.foreground_labels))
+        write_png_mask(labels, path, predictor.label_manager)
     else:
         write_map(labels, path, loaded)
+
+
+def write_png_mask(
+    labels: npt.NDArray[np.unsignedinteger], path: Path, label_manager: LabelManager
+) -> None:
+    """Write the first slice of a label map ``(Z, H, W)`` as PNG.
+
+    It holds 0 and 255 when there is one class besides the background, and the labels themselves
+    otherwise, in 16 bits if the model has labels above 255.
+    """
+    pixels = labels[0]
+    if not label_manager.has_regions and len(label_manager.foreground_labels) == 1:
+        pixels = (pixels > 0) * np.uint8(LARGEST_OF_8_BITS)
+    _write_png(pixels, path, largest=max(label_manager.foreground_labels))
 
 
 def _write_png(labels: npt.NDArray[np.unsignedinteger], path: Path, largest: int) -> None:

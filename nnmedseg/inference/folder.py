@@ -15,6 +15,7 @@ from nnmedseg.inference.postprocessing import PostProcessing
 from nnmedseg.inference.predictor import MedSegPredictor
 from nnmedseg.inference.prompts import Prompts
 from nnmedseg.inference.trained_folds import checkpoint_hashes
+from nnmedseg.inference.validation_folds import mean_validation_dice
 
 
 def predict_folder(
@@ -69,6 +70,9 @@ def identity(
         ),
         "mirroring": predictor.use_mirroring,
         "whole_images": predictor.whole_images,
+        "labels": predictor.dataset_json["labels"],
+        "regions_class_order": predictor.dataset_json.get("regions_class_order"),
+        "validation_dice": mean_validation_dice(predictor.model, predictor.folds),
         **({} if prompts is None else {"prompts": prompts.source}),
         **({} if postprocessing is None else {"postprocessing": postprocessing.describe()}),
     }

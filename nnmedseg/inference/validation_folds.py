@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnmedseg.errors import DataError, NotFoundError, UserError, list_some
+from nnmedseg.errors import NotFoundError, UserError, list_some
 from nnmedseg.files import hash_of_file, read_json
 from nnmedseg.inference.postprocessing import SUMMARY
 from nnmedseg.paths import Folders
@@ -123,23 +124,18 @@ def summary_hashes(model: Path, folds: Sequence[str]) -> dict[str, str]:
     return {fold: hash_of_file(model / f"fold_{fold}" / SUMMARY) for fold in folds}
 
 
-def mean_validation_dice(model: Path, folds: Sequence[str]) -> float:
+def mean_validation_dice(model: Path, folds: Sequence[str]) -> float | None:
     """Return the mean foreground Dice of folds, as their ``validation/summary.json`` have it.
 
-    Raises:
-        NotFoundError: A fold is not validated.
-        DataError: A summary has no such number.
+    ``None`` where one of them is not validated on cases that it was not trained on.
     """
-    values = []
-    for fold in _checked(model, folds, numbers_only=False):
-        file = model / f"fold_{fold}" / SUMMARY
-        try:
-            values.append(float(read_json(file)["foreground_mean"]["Dice"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                "the validation has no mean Dice", where=file, mend="validate the fold again"
-            ) from error
-    return sum(values) / len(values)
+    try:
+        files = [model / f"fold_{fold}" / SUMMARY for fold in _checked(model, folds)]
+        values = [float(read_json(file)["foreground_mean"]["Dice"]) for file in files]
+    except (UserError, ValueError, KeyError, TypeError):
+        return None
+    mean = sum(values) / len(values)
+    return None if math.isnan(mean) else mean
 
 
 def _validated(model: Path) -> list[str]:
@@ -147,9 +143,9 @@ def _validated(model: Path) -> list[str]:
     return sorted((fold for fold in found if fold.isdecimal()), key=int)
 
 
-def _checked(model: Path, folds: Sequence[int | str], *, numbers_only: bool = True) -> list[str]:
+def _checked(model: Path, folds: Sequence[int | str]) -> list[str]:
     names = [str(fold) for fold in folds]
-    if numbers_only and not all(name.isdecimal() for name in names):
+    if not all(name.isdecimal() for name in names):
         raise UserError(
             "a network that was trained on all cases holds out none",
             where="-f",
