@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,13 +12,16 @@ from typing import Any
 
 from nnmedseg.errors import UserError
 from nnmedseg.inference.cases import InputCase
-from nnmedseg.inference.manifest import Manifest, Outcome
+from nnmedseg.inference.manifest import FAILED, Manifest, Outcome
 from nnmedseg.progress import track
 
 logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_MANIFESTS = 1.0
 """How much work a power failure may cost; the manifest of many cases takes long to write."""
+
+FULL = 2**14
+"""Bytes that are left on a disk that is full."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +59,13 @@ class FolderRun:
             for outcome in track(self.predict(pending), "Predicting", len(pending)):
                 manifest.outcomes[outcome.case] = outcome
                 logger.info("%s: %s", outcome.case, outcome.summary)
+                if outcome.outcome == FAILED:
+                    self._check_disk()
                 if time.monotonic() - saved > SECONDS_BETWEEN_MANIFESTS:
-                    manifest.save(self.target)
+                    self._save(manifest)
                     saved = time.monotonic()
         finally:
-            manifest.save(self.target)
+            self._save(manifest)
         if len(manifest.failed_of(cases)) == len(cases):
             raise UserError(
                 f"none of the {len(cases)} images could be predicted; the first: "
@@ -68,6 +74,17 @@ class FolderRun:
                 mend="give images that open in a viewer",
             )
         return manifest
+
+    def _check_disk(self) -> None:
+        """Stop when no case can be written any more; libraries do not all tell why they failed."""
+        if shutil.disk_usage(self.target).free < FULL:
+            raise _full(self.target, "the disk is full")
+
+    def _save(self, manifest: Manifest) -> None:
+        try:
+            manifest.save(self.target)
+        except OSError as error:
+            raise _full(self.target, f"nothing can be written: {error.strerror}") from error
 
     def _not_complete(self, cases: Sequence[InputCase], manifest: Manifest) -> list[InputCase]:
         pending = [
@@ -80,3 +97,11 @@ class FolderRun:
                 len(cases),
             )
         return pending
+
+
+def _full(folder: Path, what: str) -> UserError:
+    return UserError(
+        what,
+        where=folder,
+        mend="make room and run the same command again: it goes on where it ended",
+    )

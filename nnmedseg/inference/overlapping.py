@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -32,9 +31,6 @@ def overlapped(
         cases: The cases.
         prepare: Reads a case, in a thread of its own.
         predict: Predicts it, in this thread, and leaves the writing to the pool of one thread.
-
-    Raises:
-        UserError: The disk is full.
     """
     written: deque[tuple[InputCase, Future[Outcome]]] = deque()
     with ThreadPoolExecutor(1) as readers, ThreadPoolExecutor(1) as writers:
@@ -78,17 +74,6 @@ def _outcome(case: InputCase, future: Future[Outcome]) -> Outcome:
 
 
 def _failure(case: InputCase, error: Exception) -> Outcome:
-    """Return the outcome of a case that failed.
-
-    Raises:
-        UserError: No case can be written any more.
-    """
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-        raise UserError(
-            f"the masks cannot be written: {error.strerror}",
-            where=error.filename,
-            mend="make room and run the same command again: it goes on where it ended",
-        ) from error
     message = str(error)
     if not isinstance(error, UserError):
         logger.debug("%s", case.name, exc_info=error)

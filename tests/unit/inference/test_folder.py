@@ -16,6 +16,7 @@ from PIL import Image
 import nnmedseg
 from nnmedseg.errors import UserError
 from nnmedseg.files import read_json
+from nnmedseg.inference import memory
 
 from .plain_model import plain_model
 
@@ -71,10 +72,16 @@ def test_a_truncated_file_is_an_error_of_its_own(images, model, tmp_path):
     assert [each.case for each in predict(images, tmp_path / "out", model).failed] == ["image002"]
 
 
-def test_a_network_that_fails_for_a_case_stops_nothing(images, model, tmp_path):
-    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(images / "image000.png")
-    manifest = predict(images, tmp_path / "out", model)
-    assert len(manifest.outcomes) == 4
+def test_an_image_that_does_not_fit_into_memory_is_refused_and_stops_nothing(
+    images, model, tmp_path, monkeypatch
+):
+    facts = tmp_path / "meminfo"
+    facts.write_text("MemTotal: 8192 kB\nMemAvailable: 64 kB\n")
+    monkeypatch.setattr(memory, "MEMORY_FACTS", facts)
+    Image.fromarray(np.zeros((400, 600, 3), np.uint8)).save(images / "large.png")
+    (failed,) = predict(images, tmp_path / "out", model).failed
+    assert failed.case == "large"
+    assert "GiB beside the network, and 0.0 GiB are left" in failed.message
 
 
 def test_failed_cases_are_tried_again(images, model, tmp_path):
