@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -129,7 +129,7 @@ class Outputs:
             write_probabilities(
                 values,
                 _beside(base, PROBABILITIES_ENDING),
-                labels=names_of_channels(predictor),
+                labels=names_of_channels(predictor.dataset_json["labels"]),
                 geometry=geometry,
                 stored_as=self.probabilities,
             )
@@ -138,13 +138,16 @@ class Outputs:
             write_map(uncertainty, _beside(base, UNCERTAINTY_ENDING), loaded)
 
 
-def names_of_channels(predictor: MedSegPredictor) -> list[str]:
-    """Return the names of the classes or regions that a model gives probabilities of."""
-    labels = dict(predictor.dataset_json["labels"])
-    labels.pop("ignore", None)
-    if predictor.label_manager.has_regions:
-        return [name for name, values in labels.items() if np.any(np.atleast_1d(values))]
-    return sorted(labels, key=labels.__getitem__)
+def names_of_channels(labels: Mapping[str, int | Sequence[int]]) -> list[str]:
+    """Return the names of the classes or regions that a model gives probabilities of, in order.
+
+    Args:
+        labels: Number, or numbers of a region, of each name, as ``dataset.json`` has them.
+    """
+    numbers = {name: np.atleast_1d(label) for name, label in labels.items() if name != "ignore"}
+    if any(len(label) > 1 for label in numbers.values()):
+        return [name for name, label in numbers.items() if label.any()]
+    return sorted(numbers, key=lambda name: int(numbers[name][0]))
 
 
 def _beside(base: Path, ending: str) -> Path:
