@@ -9,6 +9,8 @@ from nnmedseg.errors import DataError, NotFoundError, UserError
 from nnmedseg.inference.cases import InputCase, find_cases
 from nnmedseg.inference.loading import load_natural
 
+from ..data.dicom_files import oblique_image, write_series, write_slice
+
 RGB = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
 
 
@@ -109,3 +111,121 @@ def test_a_truncated_jpeg_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(DataError):
         load_natural(InputCase("a", (path,)), 3)
+
+
+def test_several_sources_are_one_list(tmp_path):
+    (tmp_path / "folder").mkdir()
+    write(tmp_path / "folder" / "a.png")
+    sources = [tmp_path / "folder", write(tmp_path / "b.png")]
+    assert names(sources) == ["a", "b"]
+
+
+def test_one_name_in_two_folders_is_refused_naming_both(tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "a.png")
+    with pytest.raises(UserError, match=r"'a'.*one.a\.png and .*two.a\.png"):
+        names([tmp_path / "one", tmp_path / "two"])
+
+
+def test_two_files_for_one_channel_are_refused_naming_both(tmp_path):
+    for ending in ("nii.gz", "nrrd"):
+        (tmp_path / f"a_0001.{ending}").write_bytes(b"")
+    with pytest.raises(UserError, match=r"a_0001\.nii\.gz and .*a_0001\.nrrd"):
+        names(tmp_path, channels=2, pictures=False)
+
+
+def test_a_text_list_is_relative_to_its_folder(tmp_path):
+    (tmp_path / "images").mkdir()
+    for name in ("b", "a"):
+        write(tmp_path / "images" / f"{name}.png")
+    (tmp_path / "list.txt").write_text(f"images/b.png\n\n{tmp_path}/images/a.png\n")
+    assert names(tmp_path / "list.txt") == ["b", "a"]
+
+
+def test_a_json_list_names_the_files_of_each_channel(tmp_path):
+    for name in ("t1", "t2"):
+        (tmp_path / f"{name}.nii.gz").write_bytes(b"")
+    (tmp_path / "list.json").write_text('[["t1.nii.gz", "t2.nii.gz"]]')
+    (case,) = find_cases(tmp_path / "list.json", 2, pictures=False)
+    assert case.name == "t1"
+    assert [path.name for path in case.files] == ["t1.nii.gz", "t2.nii.gz"]
+
+
+def test_a_json_list_of_paths_is_grouped_like_a_folder(tmp_path):
+    for channel in (1, 0):
+        (tmp_path / f"case_{channel:04d}.nii.gz").write_bytes(b"")
+    (tmp_path / "list.json").write_text('["case_0001.nii.gz", "case_0000.nii.gz"]')
+    (case,) = find_cases(tmp_path / "list.json", 2, pictures=False)
+    assert [path.name for path in case.files] == ["case_0000.nii.gz", "case_0001.nii.gz"]
+
+
+def test_a_file_of_a_list_that_is_not_there_fails_alone(tmp_path):
+    write(tmp_path / "a.png")
+    (tmp_path / "list.txt").write_text("a.png\nb.png\n")
+    missing = find_cases(tmp_path / "list.txt", 3, pictures=True)[1]
+    with pytest.raises(DataError, match="No such file"):
+        load_natural(missing, 3)
+
+
+@pytest.mark.parametrize("content", ["{", '{"a": 1}', "[1]", "[[]]", "[[1]]"])
+def test_a_damaged_list_is_refused(tmp_path, content):
+    (tmp_path / "list.json").write_text(content)
+    with pytest.raises(DataError, match="list"):
+        names(tmp_path / "list.json")
+
+
+@pytest.mark.parametrize("ending", ["", ".dcm", ".5"])
+def test_a_folder_of_slices_is_a_case(tmp_path, ending):
+    for path in write_series(oblique_image(), tmp_path / "scan"):
+        path.rename(path.with_suffix(ending))
+    (case,) = find_cases(tmp_path / "scan", 1, pictures=False)
+    assert case.name == "scan"
+    assert len(case.files) == 6
+    assert case.series == (case.files,)
+
+
+def test_each_folder_of_slices_is_a_case(tmp_path):
+    write_series(oblique_image(), tmp_path / "b")
+    (tmp_path / "a").mkdir()
+    write_series(oblique_image(), tmp_path / "a" / "portal")
+    write(tmp_path / "c.png")
+    assert sorted(names(tmp_path, channels=1)) == ["a_portal", "b", "c"]
+
+
+def test_series_of_one_folder_are_cases_by_their_numbers(tmp_path):
+    folder = tmp_path / "scan"
+    write_series(oblique_image(), folder)
+    write_slice(oblique_image(), 0, folder / "x.dcm", **{"0020|000e": "1.9", "0020|0011": "7"})
+    cases = find_cases(folder, 1, pictures=False)
+    assert {case.name: len(case.files) for case in cases} == {"scan_series1": 6, "scan_series7": 1}
+
+
+def test_series_with_one_number_are_told_apart_by_their_uid(tmp_path):
+    folder = tmp_path / "scan"
+    write_series(oblique_image(), folder)
+    write_slice(oblique_image(), 0, folder / "x.dcm", **{"0020|000e": "1.9"})
+    assert set(names(folder, channels=1)) == {"scan_1.2.3", "scan_1.9"}
+
+
+def test_folders_of_slices_are_channels(tmp_path):
+    for channel in (1, 0):
+        write_series(oblique_image(), tmp_path / f"case_{channel:04d}")
+    (case,) = find_cases(tmp_path, 2, pictures=False)
+    assert case.name == "case"
+    assert [files[0].parent.name for files in case.series] == ["case_0000", "case_0001"]
+
+
+def test_an_empty_slice_belongs_to_its_series(tmp_path):
+    write_series(oblique_image(), tmp_path / "scan")
+    for path in (tmp_path / "scan").iterdir():
+        path.rename(path.with_suffix(""))
+    next((tmp_path / "scan").iterdir()).write_bytes(b"")
+    (case,) = find_cases(tmp_path / "scan", 1, pictures=False)
+    assert len(case.files) == 6
+
+
+def test_a_single_slice_may_be_given(tmp_path):
+    path = write_slice(oblique_image(), 0, tmp_path / "a.dcm")
+    (case,) = find_cases(path, 1, pictures=False)
+    assert (case.name, case.series) == ("a", ((path,),))
