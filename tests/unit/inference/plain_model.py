@@ -10,7 +10,9 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
 from nnmedseg.files import write_json
 
-NETWORK = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
+U_NET = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
+
+PLANNED = "nnmedseg.networks.adapter.PlannedNetwork"
 
 
 def _u_net(dimensions: int) -> dict[str, Any]:
@@ -43,6 +45,7 @@ def plain_model(
     regions_class_order: list[int] | None = None,
     spacing: tuple[float, ...] | None = None,
     folds: tuple[int, ...] = (0,),
+    network: str | None = None,
 ) -> Path:
     """Make a model folder that nnU-Net's predictor loads as well as ours.
 
@@ -55,6 +58,7 @@ def plain_model(
         regions_class_order: Of regions.
         spacing: That images are resampled to.
         folds: Each has weights of its own.
+        network: A registered network instead of the U-Net.
     """
     dimensions = len(patch_size)
     configuration = {
@@ -71,11 +75,7 @@ def plain_model(
         "resampling_fn_seg_kwargs": _resampling(1, is_labels=True),
         "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
         "resampling_fn_probabilities_kwargs": _resampling(1, is_labels=False),
-        "architecture": {
-            "network_class_name": NETWORK,
-            "arch_kwargs": _u_net(dimensions),
-            "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-        },
+        "architecture": _architecture(dimensions, network),
         "batch_dice": True,
     }
     intensities = {"max": 255.0, "mean": 128.0, "std": 60.0, "min": 0.0, "median": 128.0}
@@ -109,12 +109,28 @@ def plain_model(
     write_json(dataset, model / "dataset.json")
     heads = len(regions_class_order) if regions_class_order else len(dataset["labels"])
     for fold in folds:
-        _write_fold(model, fold, configuration["architecture"], channels, heads, name)
+        _write_fold(
+            model,
+            fold,
+            configuration["architecture"],
+            channels=channels,
+            heads=heads,
+            name=name,
+        )
     return model
 
 
+def _architecture(dimensions: int, network: str | None) -> dict[str, Any]:
+    planned = network is not None
+    return {
+        "network_class_name": PLANNED if planned else U_NET,
+        "arch_kwargs": {"network": network} if planned else _u_net(dimensions),
+        "_kw_requires_import": [] if planned else ["conv_op", "norm_op", "dropout_op", "nonlin"],
+    }
+
+
 def _write_fold(
-    model: Path, fold: int, architecture: dict[str, Any], channels: int, heads: int, name: str
+    model: Path, fold: int, architecture: dict[str, Any], *, channels: int, heads: int, name: str
 ) -> None:
     torch.manual_seed(fold)
     network = get_network_from_plans(
@@ -127,7 +143,7 @@ def _write_fold(
     )
     target = model / f"fold_{fold}"
     target.mkdir()
-    axes = tuple(range(len(architecture["arch_kwargs"]["strides"][0])))
+    axes = (0, 1) if name == "2d" else (0, 1, 2)
     torch.save(
         {
             "network_weights": network.state_dict(),
