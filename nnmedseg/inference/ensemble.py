@@ -100,7 +100,7 @@ class WeightedMean:
 
 
 def write_labels(
-    mean: WeightedMean,
+    labels: npt.NDArray[np.unsignedinteger],
     geometry: Geometry,
     case: InputCase,
     target: Path,
@@ -110,6 +110,14 @@ def write_labels(
 ) -> dict[str, str]:
     """Write the masks of a case.
 
+    Args:
+        labels: ``(Z, H, W)``.
+        geometry: Their grid.
+        case: The case.
+        target: Folder for the files.
+        manager: What the labels mean.
+        png: Also write PNG.
+
     Returns:
         The SHA-256 of each file, by its name.
 
@@ -118,9 +126,8 @@ def write_labels(
     """
     outputs = Outputs(png=png)
     x, y, z = geometry.spacing
-    grid = LoadedCase(mean.values, {"spacing": (z, y, x)}, geometry)
+    grid = LoadedCase(labels[None], {"spacing": (z, y, x)}, geometry)
     outputs.check(grid)
-    labels = mean.labels(manager)
     base = target / case.name
     write_map(labels, base.with_name(base.name + MASK_ENDING), grid)
     if png:

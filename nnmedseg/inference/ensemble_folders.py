@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import SimpleITK
 
 from nnmedseg.errors import DataError, NotFoundError, UserError
@@ -183,7 +185,7 @@ def open_folder(path: Path) -> ProbabilityFolder:
 @dataclass(frozen=True)
 class _Averaged:
     case: InputCase
-    mean: WeightedMean
+    labels: npt.NDArray[np.unsignedinteger]
     geometry: Geometry
     start: float
 
@@ -211,7 +213,7 @@ class _FolderEnsemble:
             InputCase(name, tuple(file for file in files[name] if file.is_file())) for name in names
         ]
 
-    def run(self, cases: Sequence[InputCase]) -> Any:
+    def run(self, cases: Sequence[InputCase]) -> Iterator[Outcome]:
         """Yield what becomes of each case."""
         return overlapped(cases, self._average, self._submit)
 
@@ -236,14 +238,15 @@ class _FolderEnsemble:
                 mend="predict again",
             )
         size = mean.values.shape[1:]
-        return _Averaged(case, mean, self._folders[0].geometry(case.name, size), start)
+        geometry = self._folders[0].geometry(case.name, size)
+        return _Averaged(case, mean.labels(self._manager), geometry, start)
 
     def _submit(self, averaged: _Averaged, writers: ThreadPoolExecutor) -> Future[Outcome]:
         return writers.submit(self._write, averaged)
 
     def _write(self, averaged: _Averaged) -> Outcome:
         written = write_labels(
-            averaged.mean,
+            averaged.labels,
             averaged.geometry,
             averaged.case,
             self._target,

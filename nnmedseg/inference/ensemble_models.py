@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from nnmedseg.errors import UserError
@@ -147,13 +149,19 @@ class _ModelEnsemble:
                 raise TypeError("probabilities were asked for")
             values, geometry = as_in_file(prediction.probabilities, one.loaded)
             mean.add(values, weight)
-        return writers.submit(self._write, prepared, mean, geometry, start)
+        # Not left to the writer: the probabilities of two images would be in memory then.
+        labels = mean.labels(self._members[0].label_manager)
+        return writers.submit(self._write, prepared, labels, geometry, start)
 
     def _write(
-        self, prepared: _Prepared, mean: WeightedMean, geometry: Geometry, start: float
+        self,
+        prepared: _Prepared,
+        labels: npt.NDArray[np.unsignedinteger],
+        geometry: Geometry,
+        start: float,
     ) -> Outcome:
         manager = self._members[0].label_manager
         case = prepared.case
-        written = write_labels(mean, geometry, case, self._target, manager, png=self._png)
+        written = write_labels(labels, geometry, case, self._target, manager, png=self._png)
         notes = dict.fromkeys(note for one in prepared.inputs for note in one.loaded.notes)
         return outcome_of(case, written, time.monotonic() - start, list(notes))
