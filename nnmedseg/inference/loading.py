@@ -85,6 +85,8 @@ def load_with_reader(case: InputCase, reader: BaseReaderWriter, channels: int) -
     except DataError:
         raise
     except Exception as error:  # readers raise errors of many kinds for damaged files
+        if _is_volume(case) and not case.series:
+            _is_whole(case)  # says what is wrong with the file, if that is the reason
         raise DataError(
             f"the image cannot be read: {error}",
             where=case.files[0],
