@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
+from nnmedseg.allocation import reuse_freed_memory
 from nnmedseg.cores import cpu_count
 from nnmedseg.data.released_input import RELEASED_INPUT, prepare_as_released
 from nnmedseg.data.resizing import resize_labels
@@ -99,6 +100,7 @@ class MedSegPredictor(nnUNetPredictor):
         chosen = choose_folds(model, folds, checkpoint_name)
         if device is None or device.type == "cpu":
             torch.set_num_threads(cpu_count())
+            reuse_freed_memory()
         with captured_output(logger):
             predictor = cls(
                 device=device or torch.device("cpu"), use_mirroring=mirroring, allow_tqdm=False

@@ -8,6 +8,7 @@ import random
 import numpy as np
 import torch
 
+from nnmedseg.allocation import keep_freed_memory
 from nnmedseg.cores import cpu_count
 from nnmedseg.training.place import Place
 from nnmedseg.training.settings import RunSettings
@@ -22,6 +23,7 @@ def set_threads(device: torch.device, settings: RunSettings, place: Place) -> No
     cores = max(1, cpu_count() // place.local_size)
     if device.type == "cpu":
         torch.set_num_threads(cores)
+        keep_freed_memory()
         # The network itself uses all cores: more than a few loaders would only slow it down.
         os.environ["nnUNet_n_proc_DA"] = str(max(1, cores // 4))
     elif device.type == "cuda":

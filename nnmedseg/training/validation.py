@@ -78,7 +78,8 @@ def validate(trainer: ReliableTrainer, save_probabilities: bool = False) -> None
     summary |= trainer.facts_of_validation()
     save_summary_json(summary, str(target / "summary.json"))
     trainer.print_to_log_file("Validation complete", also_print_to_console=False)
-    trainer.print_to_log_file("Mean Validation Dice: ", summary["foreground_mean"]["Dice"])
+    dice = summary["foreground_mean"]["Dice"]
+    trainer.print_to_log_file("Mean Validation Dice: ", f"{dice:.4f}")
 
 
 def interleaved(parts: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import numpy as np
@@ -25,3 +26,25 @@ def test_arrays_of_some_megabytes_get_no_fresh_pages_once_freed_memory_is_reused
     reuse_freed_memory()
     page_faults()
     assert page_faults() < SIDE * SIDE * 3 // resource.getpagesize()  # of one array
+
+
+LARGE_ARRAYS = """
+import resource
+import numpy as np
+from nnmedseg.allocation import keep_freed_memory
+keep_freed_memory()
+for _ in range(10):
+    arrays = [np.ones(2**26, np.uint8) for _ in range(3)]
+    del arrays
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+arrays = [np.ones(2**26, np.uint8) for _ in range(3)]
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is not here")
+def test_arrays_of_any_size_get_no_fresh_pages_once_freed_memory_is_kept():
+    done = subprocess.run(
+        [sys.executable, "-c", LARGE_ARRAYS], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 2**26 // resource.getpagesize()
