@@ -44,8 +44,10 @@ class Outcome:
     def summary(self) -> str:
         """One line that says it all."""
         if self.outcome == FAILED:
-            return f"failed: {self.message}"
-        return "; ".join([f"{', '.join(self.outputs)}, {self.seconds:.1f} s", *self.warnings])
+            return f"failed: {self.message.splitlines()[0]}"
+        mask, *others = self.outputs
+        files = f"{mask} and {len(others)} more" if others else mask
+        return "; ".join([f"{files}, {self.seconds:.1f} s", *self.warnings])
 
 
 @dataclass
