@@ -6,10 +6,11 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from nnmedseg.data import IMAGE_ENDINGS, VOLUME_ENDINGS
@@ -56,6 +57,10 @@ class LoadedCase:
     properties: dict[str, Any]
     geometry: Geometry | None = None
     notes: tuple[str, ...] = ()
+
+    def without_pixels(self) -> LoadedCase:
+        """Return the case with an empty image, for writing what needs none."""
+        return replace(self, image=np.empty((0, *self.image.shape[1:]), self.image.dtype))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnmedseg.errors import DataError
+from nnmedseg.inference.cases import InputCase
+from nnmedseg.inference.input_memory import estimate_memory
 
 if TYPE_CHECKING:
     from nnmedseg.inference.outputs import Outputs
@@ -35,6 +37,23 @@ def available_memory() -> int | None:
         return min(available, int(GROUP_LIMIT.read_text()) - int(GROUP_USE.read_text()))
     except (OSError, ValueError):  # no container, or one without a limit
         return available
+
+
+def check_input_memory(predictor: MedSegPredictor, case: InputCase) -> None:
+    """Refuse an image that, by its header, cannot be read and preprocessed in the memory.
+
+    Raises:
+        DataError: It does not fit.
+    """
+    available = available_memory()
+    needed = estimate_memory(case, predictor)
+    if available is not None and needed is not None and needed > available:
+        raise DataError(
+            f"reading it takes about {needed / GIB:.1f} GiB beside the network, and "
+            f"{available / GIB:.1f} GiB are left",
+            where=case.files[0],
+            mend="predict it on a machine with more memory",
+        )
 
 
 def check_memory(

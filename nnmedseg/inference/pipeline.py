@@ -15,7 +15,7 @@ import torch
 from nnmedseg.files import hash_of_file
 from nnmedseg.inference.cases import InputCase, LoadedCase
 from nnmedseg.inference.manifest import PREDICTED, Outcome, facts_of
-from nnmedseg.inference.memory import check_memory
+from nnmedseg.inference.memory import check_input_memory, check_memory
 from nnmedseg.inference.outputs import Outputs
 from nnmedseg.inference.overlapping import overlapped
 from nnmedseg.inference.postprocessing import PostProcessing
@@ -71,6 +71,7 @@ class Pipeline:
         return overlapped(cases, self._prepare, self._predict)
 
     def _prepare(self, case: InputCase) -> _Prepared:
+        check_input_memory(self._predictor, case)
         loaded = self._predictor.load(case)
         self._outputs.check(loaded)
         data, properties = self._predictor.preprocess(loaded)
@@ -79,6 +80,8 @@ class Pipeline:
             prepared = PreparedCase(case, loaded, (slices, height, width), properties)
             data = torch.cat([data, self._prompts.maps(prepared)])
         check_memory(self._predictor, data.shape[1:], properties, self._outputs)
+        if not self._outputs.overlay:
+            loaded = loaded.without_pixels()
         return _Prepared(case, loaded, data, properties)
 
     def _predict(self, prepared: _Prepared, writers: ThreadPoolExecutor) -> Future[Outcome]:
