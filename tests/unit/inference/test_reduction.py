@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,8 +16,10 @@ from nnunetv2.inference.export_prediction import (
 )
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from scipy.ndimage import gaussian_filter
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nnmedseg.inference import reduction
+from nnmedseg.inference._resampling import AxisTaps
 from nnmedseg.inference.prediction import Prediction
 from nnmedseg.inference.reduction import Reduction
 
@@ -324,3 +327,96 @@ def test_uncertainty_needs_means() -> None:
     )
     with pytest.raises(ValueError, match="mean_probabilities"):
         slabs.add(case.logits())
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes how many numbers the largest result of a PyTorch operation has."""
+
+    numbers = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and not func.is_view:
+            self.numbers = max(self.numbers, result.numel())
+        return result
+
+
+@pytest.mark.parametrize("seen", [(48, 64, 64), (24, 32, 32)], ids=["unchanged", "resampled"])
+@pytest.mark.parametrize("wanted", [(), ("probabilities", "uncertainty")], ids=["labels", "all"])
+def test_logits_at_full_size_are_never_held_at_once(
+    seen: tuple[int, int, int], wanted: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reduction, "BLOCK_NUMBERS", 2**14)
+    case = Case(seen, (48, 64, 64), classes=40)
+    logits = torch.randn(40, *seen).half()
+    options: dict[str, Any] = dict.fromkeys(wanted, True)
+    case.reduce(logits, **options)  # compiles, which takes memory of its own
+    tracemalloc.start()  # sees NumPy's arrays
+    with LargestTensor() as largest:
+        slabs = Reduction(case.properties, *case.managers, preprocessed_shape=seen, **options)
+        for start in range(0, seen[0], 2):
+            slabs.add(logits[:, start : start + 2], logits[:, start : start + 2])
+        result = slabs.finish()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    outputs = (result.labels, result.probabilities, result.uncertainty)
+    kept = sum(array.nbytes for array in outputs if array is not None)
+    numbers = 40 * 48 * 64 * 64
+    assert largest.numbers < numbers / 8
+    assert peak - kept < numbers * 2 / 8
+
+
+def test_every_number_of_float16_is_compared_as_it_is() -> None:
+    row_kernels = pytest.importorskip("nnmedseg.inference._row_kernels")
+    bits = np.random.default_rng(0).permutation(np.arange(-(2**15), 2**15))
+    numbers = bits.astype(np.int16).view(np.float16)
+    numbers = numbers[~np.isnan(numbers)].reshape(1, 1, 1, -1)
+    pairs = torch.from_numpy(np.concatenate([numbers, numbers[..., ::-1], -numbers]))
+    winners = row_kernels.find_winners(pairs)
+    np.testing.assert_array_equal(winners, pairs.numpy().argmax(0))
+
+
+def test_every_finite_number_of_float16_is_read_as_it_is() -> None:
+    row_kernels = pytest.importorskip("nnmedseg.inference._row_kernels")
+    numbers = np.arange(-(2**15), 2**15).astype(np.int16).view(np.float16)
+    logits = torch.from_numpy(numbers[np.isfinite(numbers)].reshape(1, 1, 1, -1))
+    taps = [AxisTaps.linear(side, side) for side in logits.shape[1:]]
+    assert torch.equal(row_kernels.interpolate(logits, taps), logits.float())
+
+
+def test_rounding_to_float16_is_numpys() -> None:
+    kernels = pytest.importorskip("nnmedseg.inference._reduction_kernels")
+    exponents = np.random.default_rng(0).uniform(-13, 15, 1000)
+    numbers = (np.sign(exponents) * 2**exponents).astype(np.float32)
+    halfway = np.array([1 + 2**-11, 1 + 3 * 2**-11, -1 - 2**-11], np.float32)
+    for number in (*numbers, *halfway):
+        assert kernels.rounded_to_half(number) == np.float32(np.float16(number))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_threads_do_not_change_labels(threads: int) -> None:
+    case = RESAMPLED["isotropic"]
+    logits = case.logits()
+    expected = case.expected(logits)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        labels = case.reduce(logits, [7]).labels
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(labels, expected)
+
+
+@pytest.mark.parametrize("name", ["photograph", "isotropic", "unchanged"])
+def test_any_strides_of_slabs_are_read(name: str) -> None:
+    case = (RESAMPLED | {"unchanged": UNCHANGED["volume"]})[name]
+    logits = case.logits()
+    last = logits.movedim(0, -1).contiguous().movedim(-1, 0)
+    inside = torch.zeros(tuple(side + 3 for side in logits.shape), dtype=logits.dtype)
+    part = inside[tuple(slice(2, 2 + side) for side in logits.shape)]
+    part.copy_(logits)
+    expected = case.reduce(logits, [3]).labels
+    np.testing.assert_array_equal(case.reduce(last, [3]).labels, expected)
+    np.testing.assert_array_equal(case.reduce(part, [3]).labels, expected)
