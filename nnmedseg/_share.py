@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,9 @@ def export(
     Args:
         model: Model folder ``Trainer__Plans__configuration``.
         output: File to write, or a folder for it.
-        format: ``"zip"``: what prediction needs, for :func:`install`.
+        format: ``"onnx"``: the network, the mean of its folds, with what leads from an image to
+            labels, and a script beside it that needs ONNX Runtime and NumPy alone; ``"zip"``: what
+            prediction needs, for :func:`install`.
         folds: Folds to export (default: all that are trained).
         checkpoint: ``"final"`` or ``"best"``.
 
@@ -34,10 +36,15 @@ def export(
     from nnmedseg import nnunet
 
     nnunet.prepare()
+    from nnmedseg.errors import UserError
     from nnmedseg.inference.model_archive import write_archive
+    from nnmedseg.inference.onnx_export import export_onnx
 
+    writers: dict[str, Callable[..., object]] = {"onnx": export_onnx, "zip": write_archive}
+    if format not in writers:
+        raise UserError(f"there is no format {format!r}", mend="choose onnx or zip")
     target = _target(Path(output), Path(model), f".{format}")
-    write_archive(model, target, folds=folds, checkpoint=checkpoint)
+    writers[format](model, target, folds=folds, checkpoint=checkpoint)
     return target
 
 

@@ -23,16 +23,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--checkpoint", choices=("final", "best"), default="final")
     parser.add_argument(
         "--format",
-        choices=("zip",),
+        choices=("onnx", "zip"),
         required=True,
-        help="zip: all that prediction needs, for nnmedseg_install",
+        help="onnx: the network, the mean of its folds, for ONNX Runtime, and beside it a script "
+        "that segments images with it; zip: all that prediction needs, for nnmedseg_install",
     )
     parser.add_argument(
         "-o",
         "--output",
         required=True,
         metavar="PATH",
-        help="file to write (.zip), or a folder for it",
+        help="file to write (.onnx or .zip), or a folder for it",
     )
     return _command.run(parser, _run, arguments)
 
@@ -51,3 +52,6 @@ def _run(options: argparse.Namespace) -> None:
     logger.info("Wrote %s (%.1f MB)", written, written.stat().st_size / 1e6)
     if options.format == "zip":
         logger.info("Install it with: nnmedseg_install %s", written)
+    else:
+        runner = written.with_name("onnx_runner.py")
+        logger.info("Use it with: python %s %s IMAGE.npy MASK.npy", runner, written)
