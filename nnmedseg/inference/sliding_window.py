@@ -145,7 +145,8 @@ class _Window:
         kept = list(shape)
         kept[axis] = tile[axis]
         self._folds = len(of._networks)
-        self._logits = torch.zeros((self._folds, of._heads, *kept), dtype=torch.half)
+        windows = windows_of(self._folds, of._patch_size)
+        self._logits = torch.zeros((windows, of._heads, *kept), dtype=torch.half)
         self._weights = torch.zeros(kept, dtype=torch.half)
         self._probabilities = (
             None if of._activation is None else torch.zeros((of._heads, *kept), dtype=torch.float32)
@@ -165,7 +166,8 @@ class _Window:
         here[self._axis] = slice(rows.start - self._start, rows.stop - self._start)
         z, y, x = here
         shape = (-1, *self._gaussian.shape)
-        self._logits[fold, :, z, y, x] += logits.reshape(shape).mul_(self._gaussian)
+        window = self._logits[fold % len(self._logits)]
+        window[:, z, y, x] += logits.reshape(shape).mul_(self._gaussian)
         if self._probabilities is not None and probabilities is not None:
             self._probabilities[:, z, y, x] += probabilities.reshape(shape) * self._gaussian
         if fold == 0:
@@ -190,8 +192,8 @@ class _Window:
     def _average(self, z: slice, y: slice, x: slice) -> Slab:
         weights = self._weights[z, y, x]
         logits = self._logits[0, :, z, y, x] / weights
-        for fold in range(1, self._folds):
-            logits += self._logits[fold, :, z, y, x] / weights
+        for window in self._logits[1:]:
+            logits += window[:, z, y, x] / weights
         if self._folds > 1:
             logits /= self._folds
         if not torch.isfinite(logits).all():
@@ -221,6 +223,15 @@ def mirrored_axes(axes: Sequence[int] | None) -> list[tuple[int, ...]]:
     return [chosen for n in lengths for chosen in itertools.combinations(shifted, n)]
 
 
+def windows_of(folds: int, patch_size: Sequence[int]) -> int:
+    """Return in how many windows tiles are added up.
+
+    One a fold, as nnU-Net has it, so that rounding is the same. Those of volumes would not fit into
+    memory: all folds share one.
+    """
+    return folds if len(patch_size) == 2 else 1
+
+
 def window_bytes(
     shape: Sequence[int], patch_size: Sequence[int], *, heads: int, folds: int, uncertainty: bool
 ) -> int:
@@ -238,5 +249,5 @@ def window_bytes(
     padded = [max(side, least) for side, least in zip(shape, tile, strict=True)]
     axis = 1 if shape[0] == 1 else 0
     padded[axis] = tile[axis]
-    of_each = heads * (2 * folds + 4 * uncertainty) + 2
+    of_each = heads * (2 * windows_of(folds, patch_size) + 4 * uncertainty) + 2
     return math.prod(padded) * of_each

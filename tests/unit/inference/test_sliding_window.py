@@ -46,9 +46,7 @@ def joined(slabs, shape):
 
 
 def nnunets(patch, network, image, mirror_axes):
-    predictor = nnUNetPredictor(
-        use_mirroring=mirror_axes is not None, device=CPU, allow_tqdm=False
-    )
+    predictor = nnUNetPredictor(use_mirroring=mirror_axes is not None, device=CPU, allow_tqdm=False)
     predictor.network = network
     predictor.configuration_manager = ConfigurationManager(
         {"patch_size": list(patch), "architecture": {}}
@@ -74,6 +72,19 @@ def test_folds_are_averaged_as_nnunet_does():
     networks = [network_for(patch, seed) for seed in range(3)]
     expected = sum(nnunets(patch, network, image, None) for network in networks) / 3
     assert torch.equal(joined(window_for(patch, networks).slabs(image), shape), expected)
+
+
+def test_folds_of_a_volume_share_their_memory_and_are_averaged_up_to_rounding():
+    patch, shape = SHAPES["a volume"]
+    image = torch.randn(2, *shape)
+    networks = [network_for(patch, seed) for seed in range(3)]
+    expected = sum(nnunets(patch, network, image, None) for network in networks) / 3
+    logits = joined(window_for(patch, networks).slabs(image), shape)
+    assert torch.allclose(logits, expected, atol=4e-3)
+    settings = {"heads": HEADS, "uncertainty": False}
+    assert window_bytes(shape, patch, folds=3, **settings) == window_bytes(
+        shape, patch, folds=1, **settings
+    )
 
 
 @pytest.mark.parametrize(("patch", "shape"), SHAPES.values(), ids=SHAPES)
