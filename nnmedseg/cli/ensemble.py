@@ -17,9 +17,9 @@ EXIT_SOME_FAILED = 1
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line, combine, and return the exit code (1 when some images failed)."""
     parser = argparse.ArgumentParser(
-        description="Average the probabilities of several models: either folders that nnmedseg_predict "
-        "--probabilities or nnUNetv2_predict --save_probabilities has written, or images (-i) that "
-        "several models (-m) predict in one run, which writes no probabilities."
+        description="Average the probabilities of several models: either folders that "
+        "nnmedseg_predict --probabilities or nnUNetv2_predict --save_probabilities has written, or "
+        "images (-i) that several models (-m) predict in one run, which writes no probabilities."
     )
     parser.add_argument(
         "folders", nargs="*", metavar="FOLDER", help="folders of probabilities, two or more"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,7 +29,7 @@ from nnmedseg.inference.folder import identity
 from nnmedseg.inference.folder_run import FolderRun
 from nnmedseg.inference.geometry import Geometry, as_in_file
 from nnmedseg.inference.manifest import Manifest, Outcome
-from nnmedseg.inference.memory import check_memory
+from nnmedseg.inference.memory import check_input_memory, check_memory
 from nnmedseg.inference.outputs import Outputs
 from nnmedseg.inference.overlapping import overlapped
 from nnmedseg.inference.predictor import MedSegPredictor
@@ -133,11 +134,14 @@ class _ModelEnsemble:
         outputs = Outputs(png=self._png, probabilities="float16")
         inputs = []
         for member in self._members:
+            check_input_memory(member, case)
             loaded = member.load(case)
             outputs.check(loaded)
             data, properties = member.preprocess(loaded)
-            check_memory(member, data.shape[1:], properties, outputs)
-            inputs.append(_Input(loaded, data, properties))
+            heads = member.label_manager.num_segmentation_heads
+            mean = heads * math.prod(loaded.image.shape[1:]) * np.float32().itemsize
+            check_memory(member, data.shape[1:], properties, outputs, besides=mean)
+            inputs.append(_Input(loaded.without_pixels(), data, properties))
         return _Prepared(case, inputs)
 
     def _predict(self, prepared: _Prepared, writers: ThreadPoolExecutor) -> Future[Outcome]:

@@ -61,6 +61,8 @@ def check_memory(
     shape: Sequence[int],
     properties: Mapping[str, Any],
     outputs: Outputs,
+    *,
+    besides: int = 0,
 ) -> None:
     """Refuse an image whose logits and labels do not fit into the memory.
 
@@ -69,12 +71,13 @@ def check_memory(
         shape: Slices, height and width of the preprocessed image.
         properties: What preprocessing notes: the image's own shape.
         outputs: What is wanted.
+        besides: Bytes that something else of this image will take.
 
     Raises:
         DataError: They do not fit.
     """
     available = available_memory()
-    needed = memory_needed(predictor, shape, properties, outputs)
+    needed = memory_needed(predictor, shape, properties, outputs) + besides
     if available is not None and needed > available:
         raise DataError(
             f"predicting it takes about {needed / GIB:.1f} GiB beside the network, and "

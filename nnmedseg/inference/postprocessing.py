@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,7 +15,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from nnmedseg.errors import DataError
-from nnmedseg.files import hash_of_file, read_json
+from nnmedseg.files import read_json
 from nnmedseg.inference.mask_steps import STEPS, Mask, box_around
 
 logger = logging.getLogger(__name__)
@@ -226,6 +228,20 @@ def _is_one_of(array: npt.NDArray[np.integer], labels: tuple[int, ...]) -> Mask:
     return array == labels[0] if len(labels) == 1 else np.isin(array, labels)
 
 
+def hash_of_validation(summary: Path) -> str:
+    """Return the SHA-256 of the metrics in nnU-Net's ``summary.json``, whatever the files' paths.
+
+    Whoever hands a model on takes the paths out.
+    """
+    content = read_json(summary)
+    metrics = [
+        content.get("foreground_mean"),
+        content.get("mean"),
+        *(case.get("metrics") for case in content.get("metric_per_case", [])),
+    ]
+    return hashlib.sha256(json.dumps(metrics, sort_keys=True).encode()).hexdigest()
+
+
 def _changed_folds(model: Path, folds: dict[str, Any]) -> list[str]:
     """Return the folds whose validation is not that of the time; what is not there does not count.
 
@@ -235,5 +251,5 @@ def _changed_folds(model: Path, folds: dict[str, Any]) -> list[str]:
         fold
         for fold, facts in folds.items()
         if (model / f"fold_{fold}" / SUMMARY).is_file()
-        and hash_of_file(model / f"fold_{fold}" / SUMMARY) != facts["summary_sha256"]
+        and hash_of_validation(model / f"fold_{fold}" / SUMMARY) != facts["validation_sha256"]
     ]

@@ -24,10 +24,12 @@ from nnmedseg.files import write_json
 from nnmedseg.inference.postprocessing import (
     FORMAT_VERSION,
     POSTPROCESSING_FILE,
+    SUMMARY,
     PostProcessing,
     Step,
     Target,
     TargetSteps,
+    hash_of_validation,
     targets_of,
 )
 from nnmedseg.inference.postprocessing_choice import (
@@ -44,7 +46,7 @@ from nnmedseg.inference.postprocessing_measures import (
 )
 from nnmedseg.inference.predictor import NATURAL_READER
 from nnmedseg.inference.trained_folds import split_of
-from nnmedseg.inference.validation_folds import HeldOut, model_file, summary_hashes
+from nnmedseg.inference.validation_folds import HeldOut, model_file
 from nnmedseg.progress import track
 
 KERNEL_RADII = (1, 2, 4, 8)
@@ -157,8 +159,11 @@ def learn_postprocessing(model: Path, cases: Sequence[HeldOut]) -> dict[str, Any
         **(learnt.postprocessing if helped else nothing).describe(),
         "split_sha256": split_of(model, folds),
         "folds": {
-            fold: {"cases": sum(case.fold == fold for case in cases), "summary_sha256": digest}
-            for fold, digest in summary_hashes(model, folds).items()
+            fold: {
+                "cases": sum(case.fold == fold for case in cases),
+                "validation_sha256": hash_of_validation(model / f"fold_{fold}" / SUMMARY),
+            }
+            for fold in folds
         },
         "evidence": evidence,
     }

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nnmedseg.errors import NotFoundError, UserError, list_some
-from nnmedseg.files import hash_of_file, read_json
+from nnmedseg.files import read_json
 from nnmedseg.inference.postprocessing import SUMMARY
 from nnmedseg.paths import Folders
 
@@ -117,11 +117,6 @@ def model_file(model: Path, name: str) -> Any:
             mend="train it first (nnmedseg_train), or check -d, -c, -tr and -p, or -m",
         )
     return read_json(model / name)
-
-
-def summary_hashes(model: Path, folds: Sequence[str]) -> dict[str, str]:
-    """Return the SHA-256 of each fold's ``validation/summary.json``."""
-    return {fold: hash_of_file(model / f"fold_{fold}" / SUMMARY) for fold in folds}
 
 
 def mean_validation_dice(model: Path, folds: Sequence[str]) -> float | None:

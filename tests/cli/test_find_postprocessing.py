@@ -7,7 +7,8 @@ from PIL import Image
 from scipy import ndimage
 
 from nnmedseg.cli import find_postprocessing, predict
-from nnmedseg.files import hash_of_file, read_json, write_json
+from nnmedseg.files import read_json, write_json
+from nnmedseg.inference.postprocessing import hash_of_validation
 
 from ..unit.inference.plain_model import plain_model
 from ..unit.inference.validated_model import validated_model
@@ -76,7 +77,7 @@ def model(tmp_path):
         "dimensions": 2,
         "unit": "px",
         "targets": [{"labels": [1], "inside": 1, "outside": 0, "steps": [step]}],
-        "folds": {"0": {"summary_sha256": hash_of_file(summary)}},
+        "folds": {"0": {"validation_sha256": hash_of_validation(summary)}},
     }
     write_json(content, made / "postprocessing.json")
     return made

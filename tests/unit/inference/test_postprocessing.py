@@ -5,12 +5,13 @@ import pytest
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from nnmedseg.errors import DataError
-from nnmedseg.files import hash_of_file, write_json
+from nnmedseg.files import write_json
 from nnmedseg.inference.postprocessing import (
     PostProcessing,
     Step,
     Target,
     TargetSteps,
+    hash_of_validation,
     targets_of,
 )
 
@@ -113,8 +114,9 @@ def test_a_hole_of_a_region_is_filled_where_the_region_around_it_is():
 def stored(model, postprocessing, **changes):
     """Write post-processing as if it had been learnt on fold 0."""
     summary = model / "fold_0" / "validation" / "summary.json"
-    write_json({}, summary)
-    facts = {"0": {"summary_sha256": hash_of_file(summary)}}
+    cases = [{"metrics": {"1": {"Dice": 0.8}}, "prediction_file": "/there/a.png"}]
+    write_json({"metric_per_case": cases}, summary)
+    facts = {"0": {"validation_sha256": hash_of_validation(summary)}}
     content = {"format_version": 1, **postprocessing.describe(), "folds": facts, **changes}
     write_json(content, model / "postprocessing.json")
     return model
@@ -135,9 +137,17 @@ def test_a_model_that_nothing_helps_has_none(tmp_path):
 
 def test_it_is_left_out_for_weights_that_were_validated_since(tmp_path, caplog):
     model = stored(tmp_path, steps_on(1, LARGEST))
-    write_json({"new": 1}, model / "fold_0" / "validation" / "summary.json")
+    cases = [{"metrics": {"1": {"Dice": 0.9}}, "prediction_file": "/there/a.png"}]
+    write_json({"metric_per_case": cases}, model / "fold_0" / "validation" / "summary.json")
     assert PostProcessing.from_model(model) is None
     assert "another validation of fold 0" in caplog.text
+
+
+def test_it_is_kept_where_the_validation_has_lost_its_paths(tmp_path):
+    model = stored(tmp_path, steps_on(1, LARGEST))
+    cases = [{"metrics": {"1": {"Dice": 0.8}}, "prediction_file": "a.png"}]
+    write_json({"metric_per_case": cases}, model / "fold_0" / "validation" / "summary.json")
+    assert PostProcessing.from_model(model) == steps_on(1, LARGEST)
 
 
 def test_a_model_that_was_handed_on_without_its_validation_keeps_it(tmp_path):
