@@ -130,9 +130,10 @@ def report_volume(report: Report, bench: Bench, volume: Volume) -> bool:
         bound = f"more than the {bench.memory / 2**30:g} GiB that a process may have"
         report.text("", f"nnU-Net's export of {volume.form} needs {bound}.")
         ours = runs["ours"][0]
+        spent = "too much as well"
         if ours is not None:
             spent = f"{ours['seconds']:.3g} s and at most {ours['peak'] / 2**20:.0f} MiB"
-            report.text(f"Ours takes {spent} for it.")
+        report.text(f"Ours takes {spent}.")
         return False
     for _ in range(bench.turns - 1):
         for side, done in runs.items():

@@ -8,37 +8,43 @@ import torch
 class RowBuffer:
     """Holds the rows of an image that are still needed.
 
+    What is appended is the giver's memory until `own` or `keep_from` is called.
+
     Attributes:
         start: Number of the first row that is held.
+        stop: Number of the row that comes next.
     """
 
     def __init__(self) -> None:
         self.start = 0
-        self._rows: torch.Tensor | None = None
-        self._is_lent = False
-
-    @property
-    def stop(self) -> int:
-        """Number of the row that comes next."""
-        return self.start + (0 if self._rows is None else self._rows.shape[1])
+        self.stop = 0
+        self._slabs: list[torch.Tensor] = []
+        self._lent: torch.Tensor | None = None
 
     @property
     def rows(self) -> torch.Tensor:
         """What is held, ``(K, rows, lines, columns)``."""
-        if self._rows is None:
-            raise ValueError("no rows are held")
-        return self._rows
+        if len(self._slabs) != 1:
+            self._slabs = [torch.cat(self._slabs, 1)]
+        return self._slabs[0]
 
     def append(self, rows: torch.Tensor) -> None:
-        """Add ``(K, n, lines, columns)`` behind those that are held; until `keep_from`, lent."""
-        self._is_lent = self._rows is None
-        self._rows = rows if self._rows is None else torch.cat([self._rows, rows], 1)
+        """Add ``(K, n, lines, columns)`` behind those that are held."""
+        self._slabs.append(rows)
+        self._lent = rows
+        self.stop += rows.shape[1]
+
+    def own(self) -> None:
+        """Copy what was appended last, if it is still the giver's."""
+        if self._slabs and self._slabs[-1] is self._lent:
+            self._slabs[-1] = self._slabs[-1].clone()
+        self._lent = None
 
     def keep_from(self, row: int) -> None:
         """Forget the rows before this one, and hold the others in memory of their own."""
         row = min(max(row, self.start), self.stop)
-        rows = self.rows[:, row - self.start :]
-        if rows.shape[1] < self.rows.shape[1] or self._is_lent:
-            self._rows = rows.clone() if rows.shape[1] else None
-        self._is_lent = False
-        self.start = row
+        if row > self.start:
+            rest = self.rows[:, row - self.start :]
+            self._slabs = [rest.clone()] if rest.shape[1] else []
+            self.start = row
+        self.own()

@@ -33,8 +33,8 @@ BLOCK_NUMBERS = 2**22
 """Resampled logits that are held at a time, as long as one line of them is not more."""
 HAVE_KERNELS = find_spec("numba") is not None
 """numba is not there for the newest Python."""
-KERNEL_NUMBERS = 2**23
-"""Resampled logits from which on it pays to load compiled kernels."""
+KERNEL_NUMBERS = 2**26
+"""Resampled logits from which on compiled kernels save more time than loading them takes."""
 MOST_UINT8_LABELS = 255
 
 
@@ -147,7 +147,8 @@ class Reduction:
         if self._is_known:
             self._reduce()
         else:
-            self._forget_before(0)
+            self._logits.own()
+            self._means.own()
 
     def finish(self) -> Prediction:
         """Return the labels ``(Z, H, W)``, and what else is wanted, as the image lies on the disk.
@@ -186,7 +187,8 @@ class Reduction:
         ready = int(np.searchsorted(taps.second, stop))
         if self._finds_winners:
             self._label_by_winners(ready)
-        if not self._finds_winners or self._probabilities or self._uncertainty:
+        wanted = (self._probabilities, self._uncertainty)
+        if not self._finds_winners or any(canvas is not None for canvas in wanted):
             for block in self._blocks(self._done, ready):
                 self._reduce_block(block)
         self._done = ready
