@@ -86,7 +86,7 @@ def load_with_reader(case: InputCase, reader: BaseReaderWriter, channels: int) -
         raise
     except Exception as error:  # readers raise errors of many kinds for damaged files
         if _is_volume(case) and not case.series:
-            _is_whole(case)  # says what is wrong with the file, if that is the reason
+            _refuse_damaged(case)  # says what is wrong with the file, if that is the reason
         raise DataError(
             f"the image cannot be read: {error}",
             where=case.files[0],
@@ -172,24 +172,24 @@ def _is_volume(case: InputCase) -> bool:
 
 
 def _reads_itself(case: InputCase, reader: BaseReaderWriter) -> bool:
-    """Tell whether nnU-Net's reader can be left to read the files, and sees damage.
+    """Tell whether volumes can be left to nnU-Net's reader.
 
-    SimpleITK fills truncated files up, so that it gets only files that are read here first.
+    Raises:
+        DataError: They could, but a file is damaged, which SimpleITK would not see.
     """
     if case.series or isinstance(reader, Tiff3DIO):
         return False
-    if not all(path.name.lower().endswith(NIFTI_ENDINGS) for path in case.files):
-        return isinstance(reader, SimpleITKIO) and _is_flat(case) and _is_whole(case)
-    return not isinstance(reader, SimpleITKIO) or type(reader) is SimpleITKIO or _is_whole(case)
+    if all(path.name.lower().endswith(NIFTI_ENDINGS) for path in case.files):
+        return True
+    if not (isinstance(reader, SimpleITKIO) and _is_flat(case)):
+        return False
+    _refuse_damaged(case)
+    return True
 
 
-def _is_whole(case: InputCase) -> bool:
-    """Read all files of a case.
-
-    Raises:
-        DataError: One of them is damaged.
-    """
-    return all(read_channels(path) for path in case.files)
+def _refuse_damaged(case: InputCase) -> None:
+    for path in case.files:
+        read_channels(path)
 
 
 def _is_flat(case: InputCase) -> bool:

@@ -11,8 +11,9 @@ import SimpleITK
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
-from nnmedseg.data.volumes import read_volume
+from nnmedseg.data.volumes import read_channels, read_volume
 
+NIFTI_ENDINGS = (".nii", ".nii.gz")
 TYPES = {
     SimpleITK.sitkUInt8: np.uint8,
     SimpleITK.sitkInt8: np.int8,
@@ -38,6 +39,7 @@ def read_images(
     headers = [_header(reader, path) for path in files]
     volumes = _volumes(headers, files)
     if volumes is None or headers[0] is None:
+        _refuse_damaged(reader, files)
         return reader.read_images(files)
     data = np.empty((len(volumes), *volumes[0].shape), np.float32)
     for channel, volume in zip(data, volumes, strict=True):
@@ -55,9 +57,16 @@ def read_labels(reader: BaseReaderWriter, path: str) -> np.ndarray:
     return reader.read_seg(path)[0] if volumes is None else volumes[0][None]
 
 
+def _refuse_damaged(reader: BaseReaderWriter, files: Sequence[str]) -> None:
+    """Read NIfTI files for nothing but their damage: SimpleITK fills truncated ones with zeros."""
+    for path in files:
+        if isinstance(reader, SimpleITKIO) and Path(path).name.endswith(NIFTI_ENDINGS):
+            read_channels(path)
+
+
 def _header(reader: BaseReaderWriter, path: str) -> SimpleITK.ImageFileReader | None:
     """Return what SimpleITK says of a plain NIfTI file with three dimensions; else ``None``."""
-    if type(reader) is not SimpleITKIO or not Path(path).name.endswith((".nii", ".nii.gz")):
+    if type(reader) is not SimpleITKIO or not Path(path).name.endswith(NIFTI_ENDINGS):
         return None
     header = SimpleITK.ImageFileReader()
     header.SetFileName(str(path))

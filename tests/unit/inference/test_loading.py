@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK
@@ -202,6 +203,17 @@ def test_readers_get_no_truncated_files(tmp_path, ending, reader):
     case = truncated(ending, tmp_path, 0.7)
     with pytest.raises(DataError):
         load_with_reader(case, reader(), 1)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_readers_get_no_truncated_files_with_a_scale(tmp_path, reader):
+    image = nibabel.Nifti1Image(np.ones((9, 8, 7), np.int16), np.eye(4))
+    image.header.set_slope_inter(2, 0)
+    nibabel.save(image, tmp_path / "a.nii")
+    content = (tmp_path / "a.nii").read_bytes()
+    (tmp_path / "a.nii").write_bytes(content[:-100])
+    with pytest.raises(DataError):
+        load_with_reader(InputCase("a", (tmp_path / "a.nii",)), reader(), 1)
 
 
 @pytest.mark.parametrize("ending", ["png", "nii.gz", "nii", "nrrd", "mha", "dcm", "tif", "jpg"])

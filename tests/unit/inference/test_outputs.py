@@ -11,6 +11,7 @@ import pytest
 import SimpleITK
 from PIL import Image
 
+from nnmedseg.cli.predict import main
 from nnmedseg.errors import DataError, UserError
 from nnmedseg.evaluation.overlay import label_colours
 from nnmedseg.inference.cases import InputCase, find_cases
@@ -66,6 +67,19 @@ def test_only_the_mask_is_written_unless_more_is_asked_for(tmp_path, predictor):
     case, loaded = picture(tmp_path)
     Outputs().write(prediction_of(squares()), loaded, case, tmp_path / "out", predictor)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["case.nii.gz"]
+
+
+def test_the_command_writes_what_it_is_asked_for(tmp_path, predictor, monkeypatch):
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.setenv(name, str(tmp_path))
+    case, _ = picture(tmp_path)
+    (tmp_path / "list.txt").write_text("case.png")
+    wanted = ["--png", "--overlay", "--probabilities", "--uncertainty", "--device", "cpu"]
+    for source, output in (("list.txt", "one"), ("case.png", "two")):
+        paths = ["-i", str(tmp_path / source), "-o", str(tmp_path / output)]
+        assert main([*paths, "-m", str(predictor.model), *wanted]) == 0
+        written = {path.name for path in (tmp_path / output).iterdir()}
+        assert written == {*ALL.names(case), "predictions.json"}
 
 
 def test_png_masks_of_several_classes_hold_their_labels(tmp_path, predictor):
