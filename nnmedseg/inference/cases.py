@@ -164,7 +164,10 @@ def _channel_of(path: Path) -> _Channel:
 
 def _in_folder(folder: Path, root: Path) -> Iterator[_Channel]:
     """Yield the images of a folder, and the DICOM series in it and in the folders below."""
-    entries = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    try:
+        entries = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    except OSError as error:
+        raise DataError(f"the folder cannot be read: {error.strerror}", where=folder) from error
     if folder == root:
         yield from (_Channel.of(stem(path), (path,)) for path in entries if is_image(path))
     files = [path for path in entries if path.is_file() and not is_image(path)]

@@ -140,7 +140,9 @@ def test_a_text_list_is_relative_to_its_folder(tmp_path):
     for name in ("b", "a"):
         write(tmp_path / "images" / f"{name}.png")
     (tmp_path / "list.txt").write_text(f"images/b.png\n\n{tmp_path}/images/a.png\n")
-    assert names(tmp_path / "list.txt") == ["b", "a"]
+    cases = find_cases(tmp_path / "list.txt", 3, pictures=True)
+    assert [case.name for case in cases] == ["b", "a"]
+    assert all(case.files[0].is_file() for case in cases)
 
 
 def test_a_json_list_names_the_files_of_each_channel(tmp_path):
@@ -149,7 +151,7 @@ def test_a_json_list_names_the_files_of_each_channel(tmp_path):
     (tmp_path / "list.json").write_text('[["t1.nii.gz", "t2.nii.gz"]]')
     (case,) = find_cases(tmp_path / "list.json", 2, pictures=False)
     assert case.name == "t1"
-    assert [path.name for path in case.files] == ["t1.nii.gz", "t2.nii.gz"]
+    assert case.files == (tmp_path / "t1.nii.gz", tmp_path / "t2.nii.gz")
 
 
 def test_a_json_list_of_paths_is_grouped_like_a_folder(tmp_path):
@@ -223,6 +225,12 @@ def test_an_empty_slice_belongs_to_its_series(tmp_path):
     next((tmp_path / "scan").iterdir()).write_bytes(b"")
     (case,) = find_cases(tmp_path / "scan", 1, pictures=False)
     assert len(case.files) == 6
+
+
+def test_folders_that_link_back_are_not_followed(tmp_path):
+    write_series(oblique_image(), tmp_path / "scan")
+    (tmp_path / "scan" / "back").symlink_to(tmp_path)
+    assert names(tmp_path, channels=1) == ["scan"]
 
 
 def test_a_single_slice_may_be_given(tmp_path):
