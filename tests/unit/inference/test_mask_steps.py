@@ -68,6 +68,12 @@ def test_holes_are_those_of_scipy(shape):
     assert np.array_equal(fill_holes(mask), ndimage.binary_fill_holes(mask))
 
 
+def test_a_disc_that_the_corner_cuts_off_is_left_by_opening():
+    y, x = np.ogrid[:20, :20]
+    mask = y**2 + x**2 <= 4.5**2
+    assert np.array_equal(opening(mask, (1, 1), 4), mask)
+
+
 @pytest.mark.parametrize("size", [1, 2, 4])
 @pytest.mark.parametrize(
     ("shape", "spacing"),

@@ -52,11 +52,12 @@ def test_what_a_label_leaves_is_not_taken_by_another():
     assert np.array_equal(result, labels_of("22222", "22022", "22222"))
 
 
-def test_two_labels_do_not_fight_for_a_pixel():
-    labels = labels_of("1101122022")
+def test_a_pixel_that_two_labels_may_add_goes_to_the_first():
+    labels = labels_of("00200", "01010", "00200")
     steps = (Step("closing", 1.0),)
     both = tuple(TargetSteps(Target((label,), label), steps) for label in (1, 2))
-    assert np.array_equal(run(PostProcessing(2, "px", both), labels), labels_of("1111122222"))
+    expected = labels_of("00200", "01110", "00200")
+    assert np.array_equal(run(PostProcessing(2, "px", both), labels), expected)
 
 
 def test_the_given_labels_stay_as_they_are():

@@ -6,8 +6,8 @@ from scipy import stats
 
 import nnmedseg
 from nnmedseg.errors import DataError, NotFoundError, UserError
-from nnmedseg.inference.postprocessing import PostProcessing
-from nnmedseg.inference.postprocessing_choice import SIGNIFICANCE, signed_rank_test
+from nnmedseg.inference.postprocessing import PostProcessing, Step
+from nnmedseg.inference.postprocessing_choice import SIGNIFICANCE, Trial, signed_rank_test
 from nnmedseg.paths import resolve
 
 from .validated_model import validated_model
@@ -84,17 +84,20 @@ def test_several_objects_are_not_cut_down_to_the_largest(model, tmp_path):
     assert names_of(learn(model, tmp_path)) == ["remove_small"]
 
 
-def test_what_helps_only_one_fold_is_not_kept(model, tmp_path):
-    random = np.random.default_rng(0)
-    masks = [disc(random, 9) for _ in range(12)]
-    model.add_fold(0, [(with_specks(random, mask), mask) for mask in masks])
-    two = [disc(random, 9, side=64) | np.roll(disc(random, 3, side=64), 20, 0) for _ in range(3)]
-    model.add_fold(1, [(mask, mask) for mask in two])
-    trials = learn(model, tmp_path)["evidence"]["labels"]["1"]["tried"]
-    largest = next(trial for trial in trials if trial["step"] == "keep_largest")
-    assert largest["dice_after"] > largest["dice_before"]
-    assert largest["fold_gains"]["1"] < 0
-    assert not largest["kept"]
+@pytest.mark.parametrize(
+    ("changes", "helps"),
+    [
+        ({}, True),
+        ({"after": 0.8}, False),
+        ({"p": SIGNIFICANCE}, False),
+        ({"fold_gains": {"0": 0.2, "1": 0.0}}, True),
+        ({"fold_gains": {"0": 0.2, "1": -0.001}}, False),
+    ],
+)
+def test_a_step_helps_if_the_mean_rises_no_fold_falls_and_it_is_no_chance(changes, helps):
+    facts = {"step": Step("fill_holes"), "before": 0.8, "after": 0.9, "better": 8, "worse": 0}
+    facts |= {"p": 0.004, "fold_gains": {"0": 0.2, "1": 0.1}, **changes}
+    assert Trial(**facts).helps is helps
 
 
 def test_what_may_be_chance_is_not_kept(model, tmp_path):
