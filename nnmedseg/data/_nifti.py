@@ -35,6 +35,8 @@ from nnmedseg.errors import DataError
 HEADERS = {348: Nifti1Header, 540: Nifti2Header}
 """What the first four bytes say, the size of the header, for each version of the format."""
 
+LONGEST_SIDE_OF_NIFTI_1 = 2**15 - 1
+
 DTYPES = {
     2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8",
     256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8",
@@ -89,7 +91,10 @@ def decode_nifti(content: bytes, path: str | Path) -> list[Volume]:
 
 
 def encode_nifti(volume: Volume) -> bytes:
-    """Encode as a compressed NIfTI-1 file (``.nii.gz``) with little effort, for speed.
+    """Encode as a compressed NIfTI file (``.nii.gz``) with little effort, for speed.
+
+    It is NIfTI-1, unless a side is too long for its 16 bits: then it is NIfTI-2, which nibabel
+    reads, but not SimpleITK.
 
     Raises:
         ValueError: NIfTI has no such type, or the values are not (Z, Y, X).
@@ -100,7 +105,8 @@ def encode_nifti(volume: Volume) -> bytes:
     little_endian = values.dtype.newbyteorder("<")
     if values.ndim != 3 or little_endian.str[1:] not in DTYPES.values():
         raise ValueError(f"numbers (Z, Y, X) are needed, not {values.dtype} {values.shape}")
-    header = Nifti1Header(endianness="<")
+    kind = Nifti1Header if max(values.shape) <= LONGEST_SIDE_OF_NIFTI_1 else Nifti2Header
+    header = kind(endianness="<")
     header.set_data_dtype(little_endian)
     header.set_data_shape(values.shape[::-1])
     affine = np.eye(4)

@@ -13,8 +13,9 @@ from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO, SimpleITKIOWit
 from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 from PIL import Image
 
-from nnmedseg.inference.cases import find_cases
-from nnmedseg.inference.geometry import as_in_file, write_map
+from nnmedseg.data.volumes import read_volume
+from nnmedseg.inference.cases import LoadedCase, find_cases
+from nnmedseg.inference.geometry import Geometry, as_in_file, write_map
 from nnmedseg.inference.loading import load_natural, load_with_reader
 
 from ..data.dicom_files import oblique_image, rotation, write_series
@@ -130,6 +131,18 @@ def test_photographs_get_spacing_1(tmp_path, channels):
         assert mask.GetSize() == (30, 20, 1)
         assert mask.GetSpacing() == (1, 1, 1)
         assert mask.GetDirection() == pytest.approx(np.eye(3).ravel())
+
+
+def test_masks_of_long_images_are_read_as_they_were_written(tmp_path):
+    """A side of 40,000 pixels does not fit into the 16 bits of NIfTI-1."""
+    labels = np.zeros((1, 3, 40_000), np.uint8)
+    labels[0, 1, -5:] = 1
+    loaded = LoadedCase(labels[None], {"spacing": (999, 1, 1)}, Geometry())
+    write_map(labels, tmp_path / "map.nii.gz", loaded)
+    mask = read_volume(tmp_path / "map.nii.gz")
+    assert np.array_equal(mask.values, labels)
+    assert mask.spacing == (1, 1, 1)
+    assert np.array_equal(np.asarray(nibabel.load(tmp_path / "map.nii.gz").dataobj).T, labels)
 
 
 def test_tiff_volumes_have_the_spacing_of_the_file_beside_them(tmp_path):
