@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -260,3 +261,26 @@ def test_preprocessing_prints_ratios_beside_nnunets_commands(tmp_path):
     assert output.count("| read a patch and its mask") == 3
     assert "Labels are equal" in output
     assert output in table.read_text()
+
+
+@pytest.mark.slow
+def test_inference_volume_prints_ratios_beside_nnunets_export(tmp_path):
+    table = tmp_path / "table.md"
+    options = ["--shape", "12", "48", "48", "--from-shape", "8", "32", "32", "--turns", "1"]
+    output = run("inference_volume.py", *options, "--output", str(table))
+    for title in ("export", "peak memory"):
+        ours, peer = (float(figure) for figure in cells(output, title)[2:4])
+        assert min(ours, peer) > 0
+    assert float(cells(output, "1 - smallest Dice")[2]) < 0.001
+    assert output in table.read_text()
+
+
+def test_inference_volume_tells_dice_of_the_worst_class(script, tmp_path):
+    inference_volume = script("inference_volume")
+    theirs = np.array([[[0, 0, 0, 1, 1, 2, 2, 2]]], np.uint8)
+    ours = np.array([[[0, 0, 0, 1, 1, 2, 2, 1]]], np.uint8)
+    np.save(tmp_path / "ours.npy", ours)
+    np.save(tmp_path / "nnunet.npy", theirs)
+    bench = inference_volume.Bench(tmp_path, threads=1, memory=0, turns=1)
+    volume = inference_volume.Volume(4, (1, 1, 8), (1, 1, 8))
+    assert inference_volume.compare(bench, volume) == (0.125, 0.8)

@@ -289,9 +289,13 @@ def test_undecided_is_one_and_certain_is_zero() -> None:
     np.testing.assert_array_equal(uncertainty[0, :, 4:], 0)
 
 
-@pytest.mark.parametrize("name", ["photograph", "isotropic", "slices apart along z"])
-def test_given_memory_may_be_used_again(name: str) -> None:
-    case = RESAMPLED[name]
+UNKNOWN = Case((12, 24, 28), (17, 40, 37), margin=2, function=(SCIPY, LINEAR | {"order": 3}))
+
+
+@pytest.mark.parametrize(
+    "case", [PHOTOGRAPH, RESAMPLED["isotropic"], UNKNOWN], ids=["2D", "3D", "unknown"]
+)
+def test_given_memory_may_be_used_again(case: Case) -> None:
     logits = case.logits()
     slabs = Reduction(case.properties, *case.managers, preprocessed_shape=case.seen)
     rows = logits.movedim(1 + slabs.axis, 1)
@@ -334,9 +338,7 @@ class LargestTensor(TorchDispatchMode):
 
     numbers = 0
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         if isinstance(result, torch.Tensor) and not func.is_view:
             self.numbers = max(self.numbers, result.numel())
