@@ -46,6 +46,7 @@ def plain_model(
     spacing: tuple[float, ...] | None = None,
     folds: tuple[int, ...] = (0,),
     network: str | None = None,
+    network_options: dict[str, Any] | None = None,
 ) -> Path:
     """Make a model folder that nnU-Net's predictor loads as well as ours.
 
@@ -59,6 +60,7 @@ def plain_model(
         spacing: That images are resampled to.
         folds: Each has weights of its own.
         network: A registered network instead of the U-Net.
+        network_options: Its options.
     """
     dimensions = len(patch_size)
     configuration = {
@@ -75,7 +77,7 @@ def plain_model(
         "resampling_fn_seg_kwargs": _resampling(1, is_labels=True),
         "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
         "resampling_fn_probabilities_kwargs": _resampling(1, is_labels=False),
-        "architecture": _architecture(dimensions, network),
+        "architecture": _architecture(dimensions, network, network_options or {}),
         "batch_dice": True,
     }
     intensities = {"max": 255.0, "mean": 128.0, "std": 60.0, "min": 0.0, "median": 128.0}
@@ -120,11 +122,11 @@ def plain_model(
     return model
 
 
-def _architecture(dimensions: int, network: str | None) -> dict[str, Any]:
+def _architecture(dimensions: int, network: str | None, options: dict[str, Any]) -> dict[str, Any]:
     planned = network is not None
     return {
         "network_class_name": PLANNED if planned else U_NET,
-        "arch_kwargs": {"network": network} if planned else _u_net(dimensions),
+        "arch_kwargs": {"network": network, **options} if planned else _u_net(dimensions),
         "_kw_requires_import": [] if planned else ["conv_op", "norm_op", "dropout_op", "nonlin"],
     }
 
