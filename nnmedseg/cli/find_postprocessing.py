@@ -60,12 +60,8 @@ def _run(options: argparse.Namespace) -> None:
 
 def _lines(evidence: dict[str, Any]) -> list[str]:
     """Return what was kept and why, or that nothing was."""
-    if not evidence["tried"]:
-        return [f"too few cases to learn on ({evidence['cases']})"]
-    kept = [trial for trial in evidence["tried"] if trial["kept"]]
-    return [_line(trial) for trial in kept] or [
-        f"none of {len(evidence['tried'])} steps helps all folds"
-    ]
+    kept = [_line(trial) for trial in evidence["tried"] if trial["kept"]]
+    return kept or [f"none of the {len(evidence['tried'])} steps that were tried helps"]
 
 
 def _line(trial: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ gain is what to expect of new images. Where it is a loss, nothing is done at all
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -48,6 +49,8 @@ from nnmedseg.inference.predictor import NATURAL_READER
 from nnmedseg.inference.trained_folds import split_of
 from nnmedseg.inference.validation_folds import HeldOut, model_file
 from nnmedseg.progress import track
+
+logger = logging.getLogger(__name__)
 
 KERNEL_RADII = (1, 2, 4, 8)
 """Radii of openings and closings to try, in pixels of the finest axis; ProMISe's is about 2."""
@@ -152,6 +155,7 @@ def learn_postprocessing(model: Path, cases: Sequence[HeldOut]) -> dict[str, Any
 
         dice = np.array(list(track(pool.map(score, cases), "Checking them", len(cases))))
     evidence = _evidence(search, dice, learnt, others)
+    _warn_of_few_cases(evidence)
     means = evidence["mean_dice"]
     helped = means["after_leaving_its_fold_out"] >= means["before"]
     content = {
@@ -238,6 +242,17 @@ def _evidence(
             fold: found.postprocessing.describe()["targets"] for fold, found in others.items()
         },
     }
+
+
+def _warn_of_few_cases(evidence: Mapping[str, Any]) -> None:
+    few = [name for name, label in evidence["labels"].items() if label["cases"] < LEAST_CASES]
+    if few:
+        logger.warning(
+            "Nothing can be learnt for label %s: fewer than %d validation cases have it, which no "
+            "gain is significant on",
+            ", ".join(few),
+            LEAST_CASES,
+        )
 
 
 def _named(means: npt.NDArray[np.float64]) -> dict[str, float | None]:

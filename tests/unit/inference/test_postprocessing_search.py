@@ -196,8 +196,9 @@ def test_one_fold_is_not_enough(model, tmp_path):
         learn(add_folds(model, with_specks, folds=1), tmp_path)
 
 
-def test_too_few_cases_teach_nothing(model, tmp_path):
+def test_too_few_cases_teach_nothing(model, tmp_path, caplog):
     found = learn(add_folds(model, with_specks, cases=3), tmp_path)
+    assert "fewer than 7 validation cases have it" in caplog.text
     assert found["evidence"]["labels"]["1"]["tried"] == []
     assert found["targets"] == []
 
