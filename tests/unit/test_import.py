@@ -5,7 +5,17 @@ import sys
 
 import pytest
 
-COMMANDS = ("convert", "plan_and_preprocess", "train", "predict", "evaluate", "demo", "env")
+COMMANDS = (
+    "convert",
+    "plan_and_preprocess",
+    "train",
+    "predict",
+    "evaluate",
+    "demo",
+    "env",
+    "ensemble",
+    "find_postprocessing",
+)
 HEAVY = ("torch", "nnunetv2", "numpy", "SimpleITK", "scipy")
 
 
