@@ -21,7 +21,10 @@ def segment(model_path: str, image: np.ndarray, spacing: Any = None) -> np.ndarr
     session = onnxruntime.InferenceSession(model_path, providers=["CPUExecutionProvider"])
     rules = json.loads(session.get_modelmeta().custom_metadata_map["nnmedseg"])
     volume = np.float32(image).reshape(len(image), -1, *np.shape(image)[-2:])
-    data, back = _preprocess(rules, volume, spacing or rules["default_spacing"])
+    spacing = rules["default_spacing"] if spacing is None else list(spacing)
+    if spacing is None:
+        raise ValueError("a volume needs its spacing along z, y and x")
+    data, back = _preprocess(rules, volume, spacing)
     labels = _to_labels(rules, _tiled_logits(rules, data, session), back)
     return labels if np.ndim(image) == 4 else labels[0]
 

@@ -145,7 +145,10 @@ def test_axes_come_back_in_the_images_order(tmp_path):
 def test_a_volumes_network_is_exported(tmp_path):
     model = plain_model(tmp_path, **VOLUME, labels=LABELS)
     export_onnx(model, tmp_path / "model.onnx")
-    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
+    path = str(tmp_path / "model.onnx")
+    with pytest.raises(ValueError, match="needs its spacing"):
+        onnx_runner.segment(path, random_volume(14, 21, 25))
+    session = onnxruntime.InferenceSession(path)
     assert_equal(*both(model, session, random_volume(14, 21, 25), (1.0, 1.0, 1.0)))
 
 
