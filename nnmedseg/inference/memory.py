@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 GIB = 2**30
 MEMORY_FACTS = Path("/proc/meminfo")
-GROUP_LIMIT, GROUP_USE = (
-    Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current")
-)
+GROUP = Path("/sys/fs/cgroup")
 _FLOAT16 = 2
 
 
@@ -34,9 +32,13 @@ def available_memory() -> int | None:
     except (OSError, KeyError, ValueError):
         return None
     try:
-        return min(available, int(GROUP_LIMIT.read_text()) - int(GROUP_USE.read_text()))
+        limit = int((GROUP / "memory.max").read_text())
+        used = int((GROUP / "memory.current").read_text())
+        details = dict(line.split() for line in (GROUP / "memory.stat").read_text().splitlines())
     except (OSError, ValueError):  # no container, or one without a limit
         return available
+    # Files that were read are counted as used, and let go of when memory is needed.
+    return min(available, limit - used + int(details.get("inactive_file", 0)))
 
 
 def check_input_memory(predictor: MedSegPredictor, case: InputCase) -> None:
