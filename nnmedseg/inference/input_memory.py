@@ -14,7 +14,7 @@ from nnmedseg.data.resizing import working_shape
 from nnmedseg.data.volumes import volume_ending
 from nnmedseg.errors import DataError
 from nnmedseg.inference.cases import InputCase
-from nnmedseg.nnunet.photograph_preprocessing import given_input, why_not_by_tables
+from nnmedseg.nnunet.photograph_preprocessing import given_input, is_large, why_not_by_tables
 
 if TYPE_CHECKING:
     from nnmedseg.inference.predictor import MedSegPredictor
@@ -45,9 +45,11 @@ def _of_picture(size: tuple[int, int], predictor: MedSegPredictor, stored: int) 
     configuration = predictor.configuration_manager.configuration
     pixels = math.prod(size)
     by_tables = why_not_by_tables(predictor.plans_manager.plans, configuration) is None
-    if not (predictor.takes_pictures and by_tables):
-        floats = _FLOAT32 * predictor.channels * pixels
+    floats = _FLOAT32 * predictor.channels * pixels
+    if not predictor.takes_pictures:
         return stored + 3 * floats
+    if not (by_tables and is_large(*size)):
+        return predictor.channels * pixels + 2 * floats
     given = given_input(configuration)
     if "size" in given:
         size = (given["size"][0], given["size"][1])

@@ -32,7 +32,11 @@ from nnmedseg.networks.adapter import PlannedNetwork
 from nnmedseg.networks.frozen import frozen_weights_in
 from nnmedseg.networks.layers.layout import lay_out_weights
 from nnmedseg.nnunet import captured_output
-from nnmedseg.nnunet.photograph_preprocessing import preprocess_photograph, why_not_by_tables
+from nnmedseg.nnunet.photograph_preprocessing import (
+    is_large,
+    preprocess_photograph,
+    why_not_by_tables,
+)
 from nnmedseg.nnunet.registration import register
 from nnmedseg.training.checkpoints import only_plain_values
 
@@ -40,6 +44,7 @@ logger = logging.getLogger(__name__)
 
 NATURAL_READER = "NaturalImage2DIO"
 LARGEST_OF_8_BITS = 255
+
 
 register()
 
@@ -224,8 +229,10 @@ class MedSegPredictor(nnUNetPredictor):
     def preprocess(self, loaded: LoadedCase) -> tuple[torch.Tensor, dict[str, Any]]:
         """Return the preprocessed image ``(C, Z, H, W)`` and what leads back to its own size."""
         configuration = self.configuration_manager.configuration
-        is_photograph = loaded.image.dtype == np.uint8 and loaded.image.shape[1] == 1
-        if is_photograph and why_not_by_tables(self.plans_manager.plans, configuration) is None:
+        slices, height, width = loaded.image.shape[1:]
+        is_picture = loaded.image.dtype == np.uint8 and slices == 1
+        by_tables = is_picture and is_large(height, width)
+        if by_tables and why_not_by_tables(self.plans_manager.plans, configuration) is None:
             pixels, back = preprocess_photograph(loaded.image, loaded.properties, configuration)
             return torch.from_numpy(pixels), back
         released = configuration.get("nnmedseg", {}).get(RELEASED_INPUT)

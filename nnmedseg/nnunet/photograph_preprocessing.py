@@ -28,6 +28,19 @@ _Colours = npt.NDArray[np.uint8]
 _OWN_PREPROCESSORS = ("DefaultPreprocessor", "MedSegPreprocessor", "FastPreprocessor")
 
 
+LARGE = 2**23
+"""Pixels."""
+
+
+def is_large(height: int, width: int) -> bool:
+    """Tell whether a photograph is not turned into float32 as a whole for a prediction.
+
+    What is made of it then differs from nnU-Net's by rounding, and so may the labels of pixels of
+    which the network is not sure.
+    """
+    return height * width > LARGE
+
+
 def why_not_by_tables(plans: Mapping[str, Any], configuration: Mapping[str, Any]) -> str | None:
     """Return what in a configuration is more than a table, or ``None`` if nothing is."""
     given = given_input(configuration)

@@ -13,6 +13,7 @@ from PIL import Image
 from nnmedseg.inference.cases import find_cases
 from nnmedseg.inference.input_memory import estimate_memory
 from nnmedseg.inference.predictor import MedSegPredictor
+from nnmedseg.nnunet import photograph_preprocessing
 
 from ..data.dicom_files import oblique_image, write_series
 from .plain_model import plain_model
@@ -46,8 +47,10 @@ def measured(case, predictor):
     return peak
 
 
+@pytest.mark.parametrize("large", [2**20, 2**30], ids=["large", "small"])
 @pytest.mark.parametrize("ending", ["png", "tif"])
-def test_the_estimate_of_a_picture_is_what_it_takes(tmp_path, pictures, ending):
+def test_the_estimate_of_a_picture_is_what_it_takes(tmp_path, pictures, ending, large, monkeypatch):
+    monkeypatch.setattr(photograph_preprocessing, "LARGE", large)
     pixels = np.random.default_rng(0).integers(0, 256, (1200, 1300, 3), dtype=np.uint8)
     path = tmp_path / f"a.{ending}"
     Image.fromarray(pixels).save(path)

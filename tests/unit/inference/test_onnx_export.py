@@ -233,6 +233,6 @@ def test_an_unknown_normalisation_is_refused(tmp_path):
 @pytest.mark.parametrize("network", ["rosper", "asc", "heteromedseg", "condseg", "promise_apm"])
 def test_every_papers_network_is_exported(tmp_path, network):
     options = SMALL_OPTIONS.get(network)
-    model = plain_model(tmp_path, patch_size=(64, 64), network=network, network_options=options)
+    model = plain_model(tmp_path, patch_size=(32, 32), network=network, network_options=options)
     difference = export_onnx(model, tmp_path / "model.onnx")
     assert difference < 1e-4
