@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import logging
 import pickle
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from torch.utils.serialization import config
 
 from nnmedseg.allocation import reuse_freed_memory
 from nnmedseg.cores import cpu_count
@@ -38,7 +41,7 @@ from nnmedseg.nnunet.photograph_preprocessing import (
     why_not_by_tables,
 )
 from nnmedseg.nnunet.registration import register
-from nnmedseg.training.checkpoints import only_plain_values
+from nnmedseg.training.checkpoints import compare_checksums, only_plain_values
 
 logger = logging.getLogger(__name__)
 
@@ -126,8 +129,11 @@ class MedSegPredictor(nnUNetPredictor):
         return predictor
 
     def _load(self, model: Path, folds: Sequence[str], checkpoint_name: str) -> None:
+        checkpoints = [model / f"fold_{fold}" / checkpoint_name for fold in folds]
         try:
-            with only_plain_values(), frozen_weights_in(model):
+            for checkpoint in checkpoints:
+                compare_checksums(checkpoint)
+            with _mapped(checkpoints), only_plain_values(), frozen_weights_in(model):
                 self.initialize_from_trained_model_folder(str(model), folds, checkpoint_name)
                 self.networks = self._network_of_each_fold()
         except pickle.UnpicklingError as error:
@@ -137,7 +143,7 @@ class MedSegPredictor(nnUNetPredictor):
                 where=model,
                 mend="use only models from people you trust; copy the whole folder again",
             ) from error
-        except (RuntimeError, KeyError, EOFError, OSError) as error:
+        except (RuntimeError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
             raise WeightsError(
                 f"the model cannot be loaded: {error}",
                 where=model,
@@ -153,9 +159,13 @@ class MedSegPredictor(nnUNetPredictor):
         if isinstance(first, PlannedNetwork):
             lay_out_weights(first, self.device)
         networks: list[torch.nn.Module] = []
-        for parameters in self.list_of_parameters:
+        for number, parameters in enumerate(self.list_of_parameters, start=1):
             first.load_state_dict(parameters)
-            one = first.fuse() if isinstance(first, PlannedNetwork) else copy.deepcopy(first)
+            one = first
+            if isinstance(first, PlannedNetwork):
+                one = first.fuse()
+            elif number < len(self.list_of_parameters):
+                one = copy.deepcopy(first)
             networks.append(one.eval().to(self.device))
         self.network = networks[0]
         self.list_of_parameters = [network.state_dict() for network in networks]
@@ -351,3 +361,14 @@ class MedSegPredictor(nnUNetPredictor):
         if not self.whole_images:
             return planned
         return whole_image_patch(planned, shape, self.configuration_manager) or planned
+
+
+@contextmanager
+def _mapped(checkpoints: Sequence[Path]) -> Iterator[None]:
+    """Let ``torch.load`` fetch what is used only: the optimiser's state stays on the disk."""
+    before = config.load.mmap
+    config.load.mmap = all(zipfile.is_zipfile(path) for path in checkpoints)
+    try:
+        yield
+    finally:
+        config.load.mmap = before

@@ -76,7 +76,7 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
         WeightsError: The file is damaged, is no checkpoint, or holds code.
     """
     try:
-        _compare_checksums(path)
+        compare_checksums(path)
         with only_plain_values():
             content = torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
@@ -86,8 +86,12 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _compare_checksums(path: Path) -> None:
-    """Look for bytes that have changed since they were written, which PyTorch does not do."""
+def compare_checksums(path: Path) -> None:
+    """Look for bytes that have changed since they were written, which PyTorch does not do.
+
+    Raises:
+        zipfile.BadZipFile: There are some.
+    """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()

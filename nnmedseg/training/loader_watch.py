@@ -274,11 +274,20 @@ class WatchedLoadingTrainer(nnUNetTrainer):
         threading.excepthook = say_others
         try:
             super().run_training()
+        except BaseException:
+            # At once: a signal to the whole group has reached the loading processes too, and they
+            # end by themselves if that takes long, which their thread would report.
+            self._end_loading()
+            raise
         finally:
             threading.excepthook = before
 
     def on_train_end(self) -> None:
         """End the training and the data-loading processes."""
         super().on_train_end()
+        self._end_loading()
+
+    def _end_loading(self) -> None:
         for loader in (self.dataloader_train, self.dataloader_val):
-            loader._finish()
+            if isinstance(loader, WatchedLoader):
+                loader._finish()

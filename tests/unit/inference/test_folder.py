@@ -14,7 +14,7 @@ import SimpleITK
 from PIL import Image
 
 import nnmedseg
-from nnmedseg.errors import UserError
+from nnmedseg.errors import UserError, WeightsError
 from nnmedseg.files import read_json
 from nnmedseg.inference import memory
 
@@ -138,6 +138,16 @@ def test_a_damaged_manifest_is_not_believed(images, model, tmp_path):
     predict(images, tmp_path / "out", model)
     assert all(after > before[name] for name, after in times(tmp_path / "out").items())
     assert len(outcomes(tmp_path / "out")) == 4
+
+
+def test_a_checkpoint_with_a_changed_byte_is_refused(images, tmp_path):
+    model = plain_model(tmp_path)
+    checkpoint = model / "fold_0" / "checkpoint_final.pth"
+    content = bytearray(checkpoint.read_bytes())
+    content[len(content) // 2] ^= 1
+    checkpoint.write_bytes(content)
+    with pytest.raises(WeightsError, match="damaged"):
+        predict(images, tmp_path / "out", model)
 
 
 def test_a_folder_of_garbage_alone_is_an_error(tmp_path, model):
