@@ -106,7 +106,7 @@ def export_by_ours(given: dict[str, Any], path: Path) -> tuple[float, np.ndarray
     """Return the seconds that ours takes once it is warm, and its labels."""
     import torch  # noqa: PLC0415 - after the memory is limited
 
-    from nnmedseg.inference.reduction import Reduction  # noqa: PLC0415
+    from nnmedseg.inference.to_labels.reduction import Reduction  # noqa: PLC0415
 
     torch.set_num_threads(given["threads"])
     classes, seen, shape = given["classes"], tuple(given["seen"]), tuple(given["shape"])

@@ -43,10 +43,15 @@ class Training:
         return json.loads((self.fold / "run.json").read_text())
 
 
+def program(module: str) -> Path:
+    """Return the installed command."""
+    return Path(sys.executable).with_name(f"nnmedseg_{module}")
+
+
 def command(module: str, *arguments: str | Path, log: Path | None = None) -> tuple[int, str]:
     """Run an installed command; return its exit code and the last line that it has printed."""
     ran = subprocess.run(
-        [Path(sys.executable).with_name(f"nnmedseg_{module}"), *map(str, arguments)],
+        [program(module), *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -271,7 +271,7 @@ def find_postprocessing(
     """Learn which post-processing helps a model, on the validation of its folds.
 
     What helped is written to ``postprocessing.json`` in the model folder, where :func:`predict`
-    finds it. See :mod:`nnmedseg.inference.postprocessing_choice` for what counts as help.
+    finds it. See :mod:`nnmedseg.inference.postprocessing.choice` for what counts as help.
 
     Args:
         model: Model folder ``Trainer__Plans__configuration``.
@@ -287,7 +287,7 @@ def find_postprocessing(
 
     folders = paths.use(folders)
     nnunet.prepare()
-    from nnmedseg.inference.postprocessing_search import learn_postprocessing
+    from nnmedseg.inference.postprocessing.search import learn_postprocessing
     from nnmedseg.inference.validation_folds import held_out_cases, model_file, references_of
 
     model = Path(model)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from nnmedseg.errors import UserError
 
 if TYPE_CHECKING:
-    from nnmedseg.inference.ensemble import Weighting
-    from nnmedseg.inference.manifest import Manifest
+    from nnmedseg.inference.ensembles.mean import Weighting
+    from nnmedseg.inference.folders.manifest import Manifest
 
 
 def ensemble(
@@ -36,7 +36,7 @@ def ensemble(
         probabilities: Folders that :func:`nnmedseg.predict` has written probabilities to, or
             ``nnUNetv2_predict --save_probabilities``.
         images: Instead of these, images that ``models`` predict; see
-            :func:`nnmedseg.inference.cases.find_cases`.
+            :func:`nnmedseg.inference.inputs.cases.find_cases`.
         models: Model folders ``Trainer__Plans__configuration``.
         weights: ``"validation"``: proportional to each model's mean Dice on the cases that its
             folds held out; ``"equal"``; or a number for each model.
@@ -68,13 +68,13 @@ def ensemble(
 
     nnunet.prepare()
     if probabilities:
-        from nnmedseg.inference.ensemble_folders import ensemble_folders
+        from nnmedseg.inference.ensembles.of_folders import ensemble_folders
 
         return ensemble_folders(
             probabilities, output, weights=weights, png=png, overwrite=overwrite
         )
     from nnmedseg.devices import choose_device
-    from nnmedseg.inference.ensemble_models import ensemble_models
+    from nnmedseg.inference.ensembles.of_models import ensemble_models
     from nnmedseg.inference.predictor import MedSegPredictor
 
     chosen = choose_device(device)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nnmedseg.inference.manifest import Manifest
-    from nnmedseg.inference.probability_files import ProbabilityType
+    from nnmedseg.inference.folders.manifest import Manifest
+    from nnmedseg.inference.outputs.probabilities import ProbabilityType
 
 
 def predict(
@@ -33,7 +33,8 @@ def predict(
     """Segment every image of a folder.
 
     Args:
-        images: Folders, images or lists of images; see :func:`nnmedseg.inference.cases.find_cases`.
+        images: Folders, images or lists of images; see
+            :func:`nnmedseg.inference.inputs.cases.find_cases`.
         output: Folder for the masks.
         model: Model folder ``Trainer__Plans__configuration``.
         folds: Folds whose logits are averaged (default: all that are trained).
@@ -45,11 +46,11 @@ def predict(
         png: Also write each mask as PNG.
         overlay: Also write each image with the outlines of its labels.
         probabilities: ``"float16"`` or ``"uint8"`` to write the probability of each class too; see
-            :func:`nnmedseg.inference.probability_files.read_probabilities`.
+            :func:`nnmedseg.inference.outputs.probabilities.read_probabilities`.
         uncertainty: Also write how undecided folds and mirrored copies are about each pixel.
         overwrite: Predict again what an earlier run has completed.
         prompts: JSON file of points, for a model that takes some; see
-            :class:`nnmedseg.inference.prompts.PromptsFromFile`.
+            :class:`nnmedseg.inference.inputs.prompts.PromptsFromFile`.
         prompts_from: Folder of masks with the images' names to draw the points from: predictions
             of an oracle where these are the references.
         postprocessing: Do what :func:`find_postprocessing` has found to help this model.
@@ -61,11 +62,11 @@ def predict(
 
     nnunet.prepare()
     from nnmedseg.devices import choose_device
-    from nnmedseg.inference.folder import predict_folder
-    from nnmedseg.inference.outputs import Outputs
-    from nnmedseg.inference.postprocessing import PostProcessing
+    from nnmedseg.inference.folders.predict import predict_folder
+    from nnmedseg.inference.inputs.prompts import open_prompts
+    from nnmedseg.inference.outputs.chosen import Outputs
+    from nnmedseg.inference.postprocessing.rules import PostProcessing
     from nnmedseg.inference.predictor import MedSegPredictor
-    from nnmedseg.inference.prompts import open_prompts
 
     predictor = MedSegPredictor.from_folder(
         model,

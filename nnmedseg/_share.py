@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nnmedseg.inference.model_install import InstalledModel
+    from nnmedseg.inference.sharing.install import InstalledModel
     from nnmedseg.paths import Folders
 
 
@@ -37,8 +37,8 @@ def export(
 
     nnunet.prepare()
     from nnmedseg.errors import UserError
-    from nnmedseg.inference.model_archive import write_archive
-    from nnmedseg.inference.onnx_export import export_onnx
+    from nnmedseg.inference.sharing.archive import write_archive
+    from nnmedseg.inference.sharing.onnx_export import export_onnx
 
     writers: dict[str, Callable[..., object]] = {"onnx": export_onnx, "zip": write_archive}
     if format not in writers:
@@ -73,7 +73,7 @@ def install(
     from nnmedseg import nnunet, paths
 
     nnunet.prepare()
-    from nnmedseg.inference.model_install import install_model
+    from nnmedseg.inference.sharing.install import install_model
 
     results = None if output is not None else paths.use(folders).results
     return install_model(archive, results=results, output=output, force=force)

@@ -14,9 +14,9 @@ from PIL import Image
 from nnmedseg.data.images import to_8_bits
 from nnmedseg.devices import choose_device
 from nnmedseg.errors import DataError
-from nnmedseg.inference.cases import LoadedCase
-from nnmedseg.inference.loading import NATURAL_SPACING, with_channels
-from nnmedseg.inference.postprocessing import PostProcessing
+from nnmedseg.inference.inputs.cases import LoadedCase
+from nnmedseg.inference.inputs.loading import NATURAL_SPACING, with_channels
+from nnmedseg.inference.postprocessing.rules import PostProcessing
 from nnmedseg.inference.prediction import Prediction
 from nnmedseg.inference.predictor import MedSegPredictor
 

@@ -22,12 +22,12 @@ from nnmedseg.cores import cpu_count
 from nnmedseg.data.released_input import RELEASED_INPUT, prepare_as_released
 from nnmedseg.data.resizing import resize_labels
 from nnmedseg.errors import UserError, WeightsError
-from nnmedseg.inference.cases import InputCase, LoadedCase
-from nnmedseg.inference.loading import load_natural, load_with_reader
+from nnmedseg.inference.inputs.cases import InputCase, LoadedCase
+from nnmedseg.inference.inputs.loading import load_natural, load_with_reader
 from nnmedseg.inference.prediction import Prediction
-from nnmedseg.inference.reduction import Reduction
 from nnmedseg.inference.sliding_window import Slab, SlidingWindow, window_bytes
 from nnmedseg.inference.tile_batches import TileBatches
+from nnmedseg.inference.to_labels.reduction import Reduction
 from nnmedseg.inference.trained_folds import choose_folds, split_of
 from nnmedseg.inference.whole_images import is_fully_convolutional, whole_image_patch
 from nnmedseg.networks import SegmentationNetwork

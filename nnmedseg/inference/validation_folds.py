@@ -11,7 +11,7 @@ from typing import Any
 
 from nnmedseg.errors import NotFoundError, UserError, list_some
 from nnmedseg.files import read_json
-from nnmedseg.inference.postprocessing import SUMMARY
+from nnmedseg.inference.postprocessing.rules import SUMMARY
 from nnmedseg.paths import Folders
 
 logger = logging.getLogger(__name__)

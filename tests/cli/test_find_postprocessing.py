@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from nnmedseg.cli import find_postprocessing, predict
 from nnmedseg.files import read_json, write_json
-from nnmedseg.inference.postprocessing import hash_of_validation
+from nnmedseg.inference.postprocessing.rules import hash_of_validation
 
 from ..unit.inference.plain_model import plain_model
 from ..unit.inference.validated_model import validated_model

@@ -110,7 +110,7 @@ def test_a_nifti_image_gives_a_mask_with_its_geometry(trained, tmp_path):
 
 
 def test_mirrored_copies_are_averaged_unless_told_otherwise(trained, images):
-    from nnmedseg.inference.cases import find_cases
+    from nnmedseg.inference.inputs.cases import find_cases
     from nnmedseg.inference.predictor import MedSegPredictor
 
     logits = []
@@ -142,7 +142,7 @@ def two_folds(trained, tmp_path):
 def test_fused_networks_give_the_logits_of_nnunets_predictor(two_folds, images, folds):
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-    from nnmedseg.inference.cases import find_cases
+    from nnmedseg.inference.inputs.cases import find_cases
     from nnmedseg.inference.predictor import MedSegPredictor
 
     ours = MedSegPredictor.from_folder(two_folds, folds, mirroring=False)

@@ -17,10 +17,10 @@ from nnmedseg.cli import predict as predict_command
 from nnmedseg.data.images import read_image
 from nnmedseg.errors import NotFoundError, UserError
 from nnmedseg.files import read_json, write_json
-from nnmedseg.inference.cases import find_cases
-from nnmedseg.inference.folder import predict_folder
+from nnmedseg.inference.folders.predict import predict_folder
+from nnmedseg.inference.inputs.cases import find_cases
+from nnmedseg.inference.inputs.prompts import PreparedCase, PromptsFromFile, open_prompts
 from nnmedseg.inference.predictor import MedSegPredictor
-from nnmedseg.inference.prompts import PreparedCase, PromptsFromFile, open_prompts
 from nnmedseg.networks.frozen import describe_frozen, frozen_weights_in
 from nnmedseg.networks.layers.sam import build_sam
 

@@ -6,8 +6,8 @@ import SimpleITK
 from PIL import Image
 
 from nnmedseg.errors import DataError, NotFoundError, UserError
-from nnmedseg.inference.cases import InputCase, find_cases
-from nnmedseg.inference.loading import load_natural
+from nnmedseg.inference.inputs.cases import InputCase, find_cases
+from nnmedseg.inference.inputs.loading import load_natural
 
 from ..data.dicom_files import oblique_image, write_series, write_slice
 

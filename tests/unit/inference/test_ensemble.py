@@ -10,8 +10,8 @@ from PIL import Image
 import nnmedseg
 from nnmedseg.errors import NotFoundError, UserError
 from nnmedseg.files import read_json, write_json
-from nnmedseg.inference.ensemble import shares
-from nnmedseg.inference.probability_files import read_probabilities
+from nnmedseg.inference.ensembles.mean import shares
+from nnmedseg.inference.outputs.probabilities import read_probabilities
 
 from .plain_model import plain_model
 

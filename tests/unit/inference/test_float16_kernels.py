@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from nnmedseg.inference._resampling import AxisTaps
+from nnmedseg.inference.to_labels._resampling import AxisTaps
 
 NO_NUMBA = "numba is not there for this Python"
-row_kernels = pytest.importorskip("nnmedseg.inference._row_kernels", reason=NO_NUMBA)
-reduction_kernels = pytest.importorskip("nnmedseg.inference._reduction_kernels", reason=NO_NUMBA)
+row_kernels = pytest.importorskip("nnmedseg.inference.to_labels._row_kernels", reason=NO_NUMBA)
+reduction_kernels = pytest.importorskip(
+    "nnmedseg.inference.to_labels._reduction_kernels", reason=NO_NUMBA
+)
 
 
 def test_every_number_of_float16_is_compared_as_it_is() -> None:

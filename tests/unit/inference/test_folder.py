@@ -16,7 +16,7 @@ from PIL import Image
 import nnmedseg
 from nnmedseg.errors import UserError, WeightsError
 from nnmedseg.files import read_json
-from nnmedseg.inference import memory
+from nnmedseg.inference.folders import memory
 
 from .plain_model import plain_model
 

@@ -14,9 +14,9 @@ from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 from PIL import Image
 
 from nnmedseg.data.volumes import read_volume
-from nnmedseg.inference.cases import LoadedCase, find_cases
-from nnmedseg.inference.geometry import Geometry, as_in_file, write_map
-from nnmedseg.inference.loading import load_natural, load_with_reader
+from nnmedseg.inference.inputs.cases import LoadedCase, find_cases
+from nnmedseg.inference.inputs.geometry import Geometry, as_in_file, write_map
+from nnmedseg.inference.inputs.loading import load_natural, load_with_reader
 
 from ..data.dicom_files import oblique_image, rotation, write_series
 

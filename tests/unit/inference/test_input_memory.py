@@ -10,8 +10,8 @@ import SimpleITK
 import tifffile
 from PIL import Image
 
-from nnmedseg.inference.cases import find_cases
-from nnmedseg.inference.input_memory import estimate_memory
+from nnmedseg.inference.inputs.cases import find_cases
+from nnmedseg.inference.inputs.memory import estimate_memory
 from nnmedseg.inference.predictor import MedSegPredictor
 from nnmedseg.nnunet import photograph_preprocessing
 

@@ -14,8 +14,8 @@ from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 from PIL import Image
 
 from nnmedseg.errors import DataError
-from nnmedseg.inference.cases import InputCase, find_cases
-from nnmedseg.inference.loading import load_natural, load_with_reader
+from nnmedseg.inference.inputs.cases import InputCase, find_cases
+from nnmedseg.inference.inputs.loading import load_natural, load_with_reader
 
 from ..data.dicom_files import oblique_image, write_series
 

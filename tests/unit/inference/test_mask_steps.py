@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from nnmedseg.inference.mask_steps import (
+from nnmedseg.inference.postprocessing.mask_steps import (
     STEPS,
     closing,
     fill_holes,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nnmedseg.inference import memory
+from nnmedseg.inference.folders import memory
 
 GIB = 2**30
 

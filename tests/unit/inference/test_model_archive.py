@@ -14,11 +14,11 @@ import torch
 
 from nnmedseg.errors import DataError, NotFoundError, UserError
 from nnmedseg.files import read_json, write_json
-from nnmedseg.inference import archive_checks
-from nnmedseg.inference.model_archive import MANIFEST, write_archive
-from nnmedseg.inference.model_install import install_model
 from nnmedseg.inference.predictor import MedSegPredictor
-from nnmedseg.inference.private_paths import without_private_paths
+from nnmedseg.inference.sharing import archive_checks
+from nnmedseg.inference.sharing.archive import MANIFEST, write_archive
+from nnmedseg.inference.sharing.install import install_model
+from nnmedseg.inference.sharing.private_paths import without_private_paths
 
 from .plain_model import plain_model
 

@@ -14,12 +14,12 @@ import torch
 
 from nnmedseg.errors import UserError
 from nnmedseg.files import read_json, write_json
-from nnmedseg.inference import onnx_export, onnx_runner
-from nnmedseg.inference.cases import InputCase
-from nnmedseg.inference.loading import LoadedCase
-from nnmedseg.inference.onnx_export import RULES, RUNNER, MeanOfFolds, _compare, export_onnx
-from nnmedseg.inference.onnx_rules import rules_of
+from nnmedseg.inference.inputs.cases import InputCase
+from nnmedseg.inference.inputs.loading import LoadedCase
 from nnmedseg.inference.predictor import MedSegPredictor
+from nnmedseg.inference.sharing import onnx_export, onnx_runner
+from nnmedseg.inference.sharing.onnx_export import RULES, RUNNER, MeanOfFolds, _compare, export_onnx
+from nnmedseg.inference.sharing.onnx_rules import rules_of
 
 from .plain_model import plain_model
 

@@ -14,13 +14,13 @@ from PIL import Image
 from nnmedseg.cli.predict import main
 from nnmedseg.errors import DataError, UserError
 from nnmedseg.evaluation.overlay import label_colours
-from nnmedseg.inference.cases import InputCase, find_cases
-from nnmedseg.inference.loading import load_natural
-from nnmedseg.inference.outputs import Outputs, names_of_channels
-from nnmedseg.inference.overlays import LARGEST_SIDE, choose_slices, draw_overlay
+from nnmedseg.inference.inputs.cases import InputCase, find_cases
+from nnmedseg.inference.inputs.loading import load_natural
+from nnmedseg.inference.outputs.chosen import Outputs, names_of_channels
+from nnmedseg.inference.outputs.overlays import LARGEST_SIDE, choose_slices, draw_overlay
+from nnmedseg.inference.outputs.probabilities import read_probabilities
 from nnmedseg.inference.prediction import Prediction
 from nnmedseg.inference.predictor import MedSegPredictor
-from nnmedseg.inference.probability_files import read_probabilities
 
 from ..data.dicom_files import oblique_image
 from .plain_model import plain_model

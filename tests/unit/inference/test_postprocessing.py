@@ -6,7 +6,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from nnmedseg.errors import DataError
 from nnmedseg.files import write_json
-from nnmedseg.inference.postprocessing import (
+from nnmedseg.inference.postprocessing.rules import (
     PostProcessing,
     Step,
     Target,

@@ -6,8 +6,8 @@ from scipy import stats
 
 import nnmedseg
 from nnmedseg.errors import DataError, NotFoundError, UserError
-from nnmedseg.inference.postprocessing import PostProcessing, Step
-from nnmedseg.inference.postprocessing_choice import SIGNIFICANCE, Trial, signed_rank_test
+from nnmedseg.inference.postprocessing.choice import SIGNIFICANCE, Trial, signed_rank_test
+from nnmedseg.inference.postprocessing.rules import PostProcessing, Step
 from nnmedseg.paths import resolve
 
 from .validated_model import validated_model

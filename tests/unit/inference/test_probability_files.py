@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from nnmedseg.errors import DataError, NotFoundError
-from nnmedseg.inference.geometry import Geometry
-from nnmedseg.inference.probability_files import read_probabilities, write_probabilities
+from nnmedseg.inference.inputs.geometry import Geometry
+from nnmedseg.inference.outputs.probabilities import read_probabilities, write_probabilities
 
 GEOMETRY = Geometry(
     (0.5, 0.75, 2.0), (1.0, 2.0, 3.0), (0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from nnmedseg.errors import DataError, NotFoundError
-from nnmedseg.inference.given_points import GivenPoint, read_points
-from nnmedseg.inference.prompts import to_preprocessed
+from nnmedseg.inference.inputs.given_points import GivenPoint, read_points
+from nnmedseg.inference.inputs.prompts import to_preprocessed
 
 
 def cropped_to(*box):

@@ -18,9 +18,9 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from scipy.ndimage import gaussian_filter
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nnmedseg.inference import reduction
 from nnmedseg.inference.prediction import Prediction
-from nnmedseg.inference.reduction import Reduction
+from nnmedseg.inference.to_labels import reduction
+from nnmedseg.inference.to_labels.reduction import Reduction
 
 SCIPY = "resample_data_or_seg_to_shape"
 TORCH = "resample_torch_fornnunet"

@@ -1,0 +1,1 @@
+"""Predictions over folders that are noted, overlap, and go on where they ended."""

@@ -1,0 +1,120 @@
+"""Predicting cases with one model while others are read and written."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nnmedseg.files import hash_of_file
+from nnmedseg.inference.folders.manifest import PREDICTED, Outcome, facts_of
+from nnmedseg.inference.folders.memory import check_input_memory, check_memory
+from nnmedseg.inference.folders.overlapping import overlapped
+from nnmedseg.inference.inputs.cases import InputCase, LoadedCase
+from nnmedseg.inference.inputs.prompts import PreparedCase, Prompts
+from nnmedseg.inference.outputs.chosen import Outputs
+from nnmedseg.inference.postprocessing.rules import PostProcessing
+from nnmedseg.inference.predictor import MedSegPredictor
+from nnmedseg.inference.to_labels.reduction import Reduction
+
+SLABS_WAITING = 2
+"""How many parts of an image may wait for being turned into labels, which bounds the memory."""
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A case ready for the network."""
+
+    case: InputCase
+    loaded: LoadedCase
+    data: torch.Tensor
+    properties: dict[str, Any]
+
+
+class Pipeline:
+    """Predicts cases one after another while others are read and written.
+
+    Args:
+        predictor: The loaded model.
+        target: Folder for what is written.
+        outputs: What to write.
+        prompts: Points for a network that takes some.
+        postprocessing: What to do to the labels before they are written.
+    """
+
+    def __init__(
+        self,
+        predictor: MedSegPredictor,
+        target: Path,
+        outputs: Outputs,
+        prompts: Prompts | None = None,
+        postprocessing: PostProcessing | None = None,
+    ):
+        self._predictor = predictor
+        self._target = target
+        self._outputs = outputs
+        self._prompts = prompts
+        self._postprocessing = postprocessing
+
+    def run(self, cases: Sequence[InputCase]) -> Iterator[Outcome]:
+        """Yield what becomes of each case.
+
+        Raises:
+            UserError: The disk is full.
+        """
+        return overlapped(cases, self._prepare, self._predict)
+
+    def _prepare(self, case: InputCase) -> _Prepared:
+        check_input_memory(self._predictor, case)
+        loaded = self._predictor.load(case)
+        self._outputs.check(loaded)
+        data, properties = self._predictor.preprocess(loaded)
+        if self._prompts is not None:
+            slices, height, width = data.shape[1:]
+            prepared = PreparedCase(case, loaded, (slices, height, width), properties)
+            data = torch.cat([data, self._prompts.maps(prepared)])
+        check_memory(self._predictor, data.shape[1:], properties, self._outputs)
+        if not self._outputs.overlay:
+            loaded = loaded.without_pixels()
+        return _Prepared(case, loaded, data, properties)
+
+    def _predict(self, prepared: _Prepared, writers: ThreadPoolExecutor) -> Future[Outcome]:
+        start = time.monotonic()
+        slabs, reduction = self._predictor.start(
+            prepared.data,
+            prepared.properties,
+            probabilities=self._outputs.probabilities is not None,
+            uncertainty=self._outputs.uncertainty,
+        )
+        waiting: deque[Future[None]] = deque()
+        for slab in slabs:
+            waiting.append(writers.submit(reduction.add, slab.logits, slab.probabilities))
+            if len(waiting) > SLABS_WAITING:
+                waiting.popleft().result()
+        while waiting:
+            waiting.popleft().result()
+        return writers.submit(self._write, prepared.case, prepared.loaded, reduction, start)
+
+    def _write(
+        self, case: InputCase, loaded: LoadedCase, reduction: Reduction, start: float
+    ) -> Outcome:
+        prediction = reduction.finish()
+        if self._postprocessing is not None:
+            labels = self._postprocessing(prediction.labels, loaded.properties["spacing"])
+            prediction = replace(prediction, labels=labels)
+        self._outputs.write(prediction, loaded, case, self._target, self._predictor)
+        hashes = {name: hash_of_file(self._target / name) for name in self._outputs.names(case)}
+        return Outcome(
+            case.name,
+            facts_of(case),
+            PREDICTED,
+            hashes,
+            round(time.monotonic() - start, 2),
+            warnings=list(loaded.notes),
+        )

@@ -1,0 +1,1 @@
+"""Steps on label maps that cross-validation has shown to help."""

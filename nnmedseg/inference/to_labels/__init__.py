@@ -1,0 +1,1 @@
+"""From slabs of logits to labels at an image's own size."""
