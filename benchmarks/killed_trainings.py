@@ -2,10 +2,10 @@
 
     python benchmarks/killed_trainings.py --output benchmarks/results/killed_trainings.md
 
-Each trainer trains in both configurations, first without a break, then again with ``kill -9`` of the
-process and the same command after it, and must end with the same losses; the model then predicts the
-images that no training has seen. Seven images and a few batches: what is shown is that nothing is
-lost, not how well anything segments.
+Each trainer trains in both configurations, first without a break, then again with ``kill -9`` of
+the process and the same command after it, and must end with the same losses; the model then
+predicts the images that no training has seen. Seven images and a few batches: what is shown is that
+nothing is lost, not how well anything segments.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import pickle
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -47,7 +48,8 @@ logger = logging.getLogger(__name__)
 
 NATURAL_READER = "NaturalImage2DIO"
 LARGEST_OF_8_BITS = 255
-
+MOST_IMAGES = 8
+"""How many images may share batches, which bounds the memory."""
 
 register()
 
@@ -275,35 +277,48 @@ class MedSegPredictor(nnUNetPredictor):
 
     def start(
         self,
-        data: torch.Tensor,
-        properties: dict[str, Any],
+        images: Sequence[tuple[torch.Tensor, dict[str, Any]]],
         *,
         probabilities: bool = False,
         uncertainty: bool = False,
-    ) -> tuple[Iterator[Slab], Reduction]:
-        """Return the slabs of a preprocessed image, and what makes a prediction of them.
+    ) -> tuple[Iterator[tuple[int, Slab]], list[Reduction]]:
+        """Return the slabs of preprocessed images, and what makes a prediction of each image's.
 
-        Each slab is given to ``add`` of the second, which may work in another thread; then its
-        ``finish`` returns the prediction.
+        Each slab comes with the number of its image and is given to ``add`` of that reduction,
+        which may work in another thread; then its ``finish`` returns the prediction.
 
         Args:
-            data: ``(C, Z, H, W)``, as `preprocess` returns it.
-            properties: Likewise.
+            images: Each ``(C, Z, H, W)`` with its properties, as `preprocess` returns them; as many
+                as `most_together` allows.
             probabilities: Return probabilities too.
             uncertainty: Return the uncertainty too.
         """
         activation = self.label_manager.apply_inference_nonlin if uncertainty else None
-        slices, height, width = data.shape[1:]
-        reduction = Reduction(
-            properties,
-            self.plans_manager,
-            self.configuration_manager,
-            self.label_manager,
-            preprocessed_shape=(slices, height, width),
-            probabilities=probabilities,
-            uncertainty=uncertainty,
-        )
-        return self._sliding_window(data.shape[1:], activation).slabs(data), reduction
+        reductions = [
+            Reduction(
+                properties,
+                self.plans_manager,
+                self.configuration_manager,
+                self.label_manager,
+                preprocessed_shape=(data.shape[1], data.shape[2], data.shape[3]),
+                probabilities=probabilities,
+                uncertainty=uncertainty,
+            )
+            for data, properties in images
+        ]
+        window = self._sliding_window(images[0][0].shape[1:], activation)
+        return window.slabs_together([data for data, _ in images]), reductions
+
+    def most_together(self, shape: Sequence[int]) -> int:
+        """Return how many images like this one fill the batches that have proved to be fast.
+
+        Args:
+            shape: Slices, height and width of the preprocessed image.
+        """
+        if shape[0] > 1 or self.whole_images:
+            return 1
+        copies = self._sliding_window(shape).copies_at_once(shape)
+        return min(MOST_IMAGES, math.ceil(self.batches.size / copies))
 
     def predict(
         self,
@@ -314,10 +329,10 @@ class MedSegPredictor(nnUNetPredictor):
         uncertainty: bool = False,
     ) -> Prediction:
         """Predict a preprocessed image, and bring the result to its own size; see `start`."""
-        slabs, reduction = self.start(
-            data, properties, probabilities=probabilities, uncertainty=uncertainty
+        slabs, (reduction,) = self.start(
+            [(data, properties)], probabilities=probabilities, uncertainty=uncertainty
         )
-        for slab in slabs:
+        for _, slab in slabs:
             reduction.add(slab.logits, slab.probabilities)
         return reduction.finish()
 

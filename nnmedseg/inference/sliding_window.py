@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -82,7 +82,6 @@ class SlidingWindow:
         self._flips = mirrored_axes(mirror_axes)
         self._batches = batches
 
-    @torch.inference_mode()
     def slabs(self, image: Tensor) -> Iterator[Slab]:
         """Yield the logits of an image ``(C, Z, H, W)``, from its first row to its last.
 
@@ -91,23 +90,36 @@ class SlidingWindow:
         Raises:
             RuntimeError: The network gives infinite logits.
         """
-        padded, inside = pad_nd_image(
-            image, self._patch_size, "constant", {"value": 0}, return_slicer=True
-        )
-        axis = 1 if image.shape[1] == 1 else 0
-        shape = padded.shape[1:]
-        groups = self._groups(shape, axis)
-        window = _Window(self, shape, axis, self._place_shape)
-        for number, group in enumerate(groups):
+        return (slab for _, slab in self.slabs_together([image]))
+
+    @torch.inference_mode()
+    def slabs_together(self, images: Sequence[Tensor]) -> Iterator[tuple[int, Slab]]:
+        """Yield slabs of several images whose tiles share batches, each with its image's number.
+
+        Raises:
+            RuntimeError: The network gives infinite logits for one of them.
+        """
+        walks = [_Walk(self, image) for image in images]
+        while any(walk.tiles for walk in walks):
+            tiles = [tile for walk in walks for tile in walk.tiles]
             for fold, network in enumerate(self._networks):
-                tiles = [self._tile(padded, place) for place in group.places]
                 found = self._batches.predict(network, tiles, self._flips, self._activation)
-                for place, (logits, probabilities) in zip(group.places, found, strict=True):
-                    window.add(fold, place, logits, probabilities)
-            end = groups[number + 1].start if number + 1 < len(groups) else shape[axis]
-            slab = window.take(end, inside[1:])
-            if slab is not None:
-                yield slab
+                for walk in walks:
+                    walk.add(fold, itertools.islice(found, len(walk.tiles)))
+            for number, walk in enumerate(walks):
+                slab = walk.go_on()
+                if slab is not None:
+                    yield number, slab
+
+    def copies_at_once(self, shape: Sequence[int]) -> int:
+        """Return the most tiles and mirrored copies that one image asks for at the same time.
+
+        Args:
+            shape: Slices, height and width of the image.
+        """
+        padded = [max(side, least) for side, least in zip(shape, self._place_shape, strict=True)]
+        groups = self._groups(padded, 1 if shape[0] == 1 else 0)
+        return max(len(group.places) for group in groups) * len(self._flips)
 
     @property
     def _place_shape(self) -> tuple[int, int, int]:
@@ -128,10 +140,53 @@ class SlidingWindow:
         grouped = itertools.groupby(places, lambda place: int(place[axis].start))
         return [_Group(start, tuple(members)) for start, members in grouped]
 
-    def _tile(self, padded: Tensor, place: _Place) -> Tensor:
+
+class _Walk:
+    """One image, group of tiles after group of tiles.
+
+    Attributes:
+        tiles: Those that the networks are to be asked about next; none when the image is done.
+    """
+
+    def __init__(self, of: SlidingWindow, image: Tensor):
+        self._padded, inside = pad_nd_image(
+            image, of._patch_size, "constant", {"value": 0}, return_slicer=True
+        )
+        self._inside = inside[1:]
+        self._flat = len(of._patch_size) == 2
+        axis = 1 if image.shape[1] == 1 else 0
+        shape = self._padded.shape[1:]
+        self._groups = of._groups(shape, axis)
+        self._ends = [*(group.start for group in self._groups[1:]), shape[axis]]
+        self._window = _Window(of, shape, axis, of._place_shape)
+        self._number = 0
+        self.tiles = self._next_tiles()
+
+    def add(self, fold: int, found: Iterable[tuple[Tensor, Tensor | None]]) -> None:
+        """Add what the network of a fold says of the tiles."""
+        if self.tiles:
+            places = self._groups[self._number].places
+            for place, (logits, probabilities) in zip(places, found, strict=True):
+                self._window.add(fold, place, logits, probabilities)
+
+    def go_on(self) -> Slab | None:
+        """Return the rows that no further tile comes to, and turn to the next tiles."""
+        if not self.tiles:
+            return None
+        slab = self._window.take(self._ends[self._number], self._inside)
+        self._number += 1
+        self.tiles = self._next_tiles()
+        return slab
+
+    def _next_tiles(self) -> list[Tensor]:
+        if self._number == len(self._groups):
+            return []
+        return [self._tile(place) for place in self._groups[self._number].places]
+
+    def _tile(self, place: _Place) -> Tensor:
         z, y, x = place
-        tile = padded[:, z, y, x]
-        return tile[None, :, 0] if len(self._patch_size) == 2 else tile[None]
+        tile = self._padded[:, z, y, x]
+        return tile[None, :, 0] if self._flat else tile[None]
 
 
 class _Window:

@@ -23,6 +23,10 @@ class TileBatches:
     On a CPU each tile goes alone: a batch of 12 took twice the time of 12 tiles. On an accelerator
     the first tiles tell: batches grow while a tile takes less time in them.
 
+    Attributes:
+        device: Where networks run now.
+        size: Tiles and copies at once.
+
     Args:
         device: Where networks run. When its memory does not suffice, batches are halved; when it
             does not suffice for one tile, the CPU takes over.

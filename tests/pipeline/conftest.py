@@ -114,7 +114,6 @@ def fresh(planned, tmp_path) -> Workspace:
 
 @pytest.fixture(autouse=True)
 def _session_workspace_again(request):
-    """Point nnU-Net's variables back to the session's workspace after a test with its own."""
-    yield
-    if "fresh" in request.fixturenames:
+    """Point nnU-Net's variables to the session's workspace, wherever an earlier test left them."""
+    if "planned" in request.fixturenames:
         resolve(request.getfixturevalue("planned").root)

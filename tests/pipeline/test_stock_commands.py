@@ -31,7 +31,7 @@ def in_shell(command: str, folder: Path, workspace: Path) -> str:
         cwd=folder,
         env=environment,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -241,8 +241,10 @@ class _FolderEnsemble:
         geometry = self._folders[0].geometry(case.name, size)
         return _Averaged(case, mean.labels(self._manager), geometry, start)
 
-    def _submit(self, averaged: _Averaged, writers: ThreadPoolExecutor) -> Future[Outcome]:
-        return writers.submit(self._write, averaged)
+    def _submit(
+        self, together: Sequence[_Averaged], writers: ThreadPoolExecutor
+    ) -> list[Future[Outcome]]:
+        return [writers.submit(self._write, averaged) for averaged in together]
 
     def _write(self, averaged: _Averaged) -> Outcome:
         written = write_labels(

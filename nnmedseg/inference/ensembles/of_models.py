@@ -144,7 +144,12 @@ class _ModelEnsemble:
             inputs.append(_Input(loaded.without_pixels(), data, properties))
         return _Prepared(case, inputs)
 
-    def _predict(self, prepared: _Prepared, writers: ThreadPoolExecutor) -> Future[Outcome]:
+    def _predict(
+        self, together: Sequence[_Prepared], writers: ThreadPoolExecutor
+    ) -> list[Future[Outcome]]:
+        return [self._predict_one(prepared, writers) for prepared in together]
+
+    def _predict_one(self, prepared: _Prepared, writers: ThreadPoolExecutor) -> Future[Outcome]:
         start = time.monotonic()
         mean = WeightedMean()
         for member, one, weight in zip(self._members, prepared.inputs, self._weights, strict=True):

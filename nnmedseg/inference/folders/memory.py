@@ -27,7 +27,7 @@ def available_memory() -> int | None:
     It is what Linux says is free or can be freed, and what a container's limit leaves of it.
     """
     try:
-        facts = dict(line.split(":", 1) for line in MEMORY_FACTS.read_text().splitlines())
+        facts = dict(line.split(":", 1) for line in MEMORY_FACTS.read_text("ascii").splitlines())
         available = int(facts["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
         return None

@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import Any, TypeVar
 
 from nnmedseg.errors import UserError
@@ -23,47 +24,83 @@ Prepared = TypeVar("Prepared")
 def overlapped(
     cases: Sequence[InputCase],
     prepare: Callable[[InputCase], Prepared],
-    predict: Callable[[Prepared, ThreadPoolExecutor], Future[Outcome]],
+    predict: Callable[[Sequence[Prepared], ThreadPoolExecutor], Sequence[Future[Outcome]]],
+    *,
+    most_together: Callable[[Prepared], int] = lambda _: 1,
+    readers: int = 1,
 ) -> Iterator[Outcome]:
     """Yield what becomes of each case; one that fails never stops the rest.
 
     Args:
         cases: The cases.
-        prepare: Reads a case, in a thread of its own.
-        predict: Predicts it, in this thread, and leaves the writing to the pool of one thread.
+        prepare: Reads a case, in threads of their own.
+        predict: Predicts cases, in this thread, and leaves the writing to the pool of one thread.
+        most_together: How many cases like this one are best predicted together. It never waits for
+            so many: those that are read by then go together.
+        readers: Threads that prepare cases; each holds one in memory.
     """
     written: deque[tuple[InputCase, Future[Outcome]]] = deque()
-    with ThreadPoolExecutor(1) as readers, ThreadPoolExecutor(1) as writers:
+    with ThreadPoolExecutor(readers) as reading, ThreadPoolExecutor(1) as writers:
         try:
-            for case, prepared in _read_ahead(readers, cases, prepare):
-                try:
-                    future = predict(prepared.result(), writers)
-                except Exception as error:  # one case never stops the rest
-                    yield _failure(case, error)
-                    continue
-                written.append((case, future))
-                if len(written) >= CASES_WRITTEN_BEHIND:
-                    yield _outcome(*written.popleft())
+            for group in _groups(
+                reading, cases, prepare, most_together, CASES_READ_AHEAD + readers - 1
+            ):
+                for case, future in _predicted(group, predict, writers):
+                    written.append((case, future))
+                    if len(written) >= CASES_WRITTEN_BEHIND:
+                        yield _outcome(*written.popleft())
             while written:
                 yield _outcome(*written.popleft())
         finally:
             for _, future in written:
                 future.cancel()
-            readers.shutdown(cancel_futures=True)
+            reading.shutdown(cancel_futures=True)
 
 
-def _read_ahead(
+def _groups(
     pool: ThreadPoolExecutor,
     cases: Sequence[InputCase],
     prepare: Callable[[InputCase], Prepared],
-) -> Iterator[tuple[InputCase, Future[Prepared]]]:
+    most_together: Callable[[Prepared], int],
+    read_ahead: int,
+) -> Iterator[list[tuple[InputCase, Future[Prepared]]]]:
+    """Yield cases to predict together, the first of which has been read."""
+    left = iter(cases)
     waiting: deque[tuple[InputCase, Future[Prepared]]] = deque()
-    for case in cases:
-        waiting.append((case, pool.submit(prepare, case)))
-        if len(waiting) >= CASES_READ_AHEAD:
-            yield waiting.popleft()
-    while waiting:
-        yield waiting.popleft()
+    most = 1
+    while True:
+        ahead = max(read_ahead, 1 + most) - len(waiting)
+        waiting.extend((case, pool.submit(prepare, case)) for case in islice(left, ahead))
+        if not waiting:
+            return
+        group = [waiting.popleft()]
+        if group[0][1].exception() is None:
+            most = most_together(group[0][1].result())
+            while len(group) < most and waiting and _is_read(waiting[0][1]):
+                group.append(waiting.popleft())
+        yield group
+
+
+def _is_read(future: Future[Any]) -> bool:
+    return future.done() and future.exception() is None
+
+
+def _predicted(
+    group: Sequence[tuple[InputCase, Future[Prepared]]],
+    predict: Callable[[Sequence[Prepared], ThreadPoolExecutor], Sequence[Future[Outcome]]],
+    writers: ThreadPoolExecutor,
+) -> list[tuple[InputCase, Future[Outcome]]]:
+    """Predict cases together, or each alone where that fails, so that the others are not lost."""
+    cases = [case for case, _ in group]
+    try:
+        futures = predict([prepared.result() for _, prepared in group], writers)
+    except Exception as error:  # one case never stops the rest
+        if len(group) == 1:
+            failed: Future[Outcome] = Future()
+            failed.set_exception(error)
+            return [(cases[0], failed)]
+        return [one for each in group for one in _predicted([each], predict, writers)]
+    return list(zip(cases, futures, strict=True))
 
 
 def _outcome(case: InputCase, future: Future[Outcome]) -> Outcome:

@@ -26,6 +26,8 @@ from nnmedseg.inference.to_labels.reduction import Reduction
 SLABS_WAITING = 2
 """How many parts of an image may wait for being turned into labels, which bounds the memory."""
 
+READERS_BESIDE_AN_ACCELERATOR = 3
+
 
 @dataclass(frozen=True)
 class _Prepared:
@@ -68,7 +70,22 @@ class Pipeline:
         Raises:
             UserError: The disk is full.
         """
-        return overlapped(cases, self._prepare, self._predict)
+        return overlapped(
+            cases,
+            self._prepare,
+            self._predict,
+            most_together=self._most_together,
+            readers=self._readers,
+        )
+
+    @property
+    def _readers(self) -> int:
+        """Threads that read: one where the network needs the cores, or for volumes the memory."""
+        on_cpu = self._predictor.batches.device.type == "cpu"
+        return 1 if on_cpu or not self._predictor.is_natural else READERS_BESIDE_AN_ACCELERATOR
+
+    def _most_together(self, prepared: _Prepared) -> int:
+        return self._predictor.most_together(prepared.data.shape[1:])
 
     def _prepare(self, case: InputCase) -> _Prepared:
         check_input_memory(self._predictor, case)
@@ -84,26 +101,33 @@ class Pipeline:
             loaded = loaded.without_pixels()
         return _Prepared(case, loaded, data, properties)
 
-    def _predict(self, prepared: _Prepared, writers: ThreadPoolExecutor) -> Future[Outcome]:
+    def _predict(
+        self, together: Sequence[_Prepared], writers: ThreadPoolExecutor
+    ) -> list[Future[Outcome]]:
         start = time.monotonic()
-        slabs, reduction = self._predictor.start(
-            prepared.data,
-            prepared.properties,
+        slabs, reductions = self._predictor.start(
+            [(prepared.data, prepared.properties) for prepared in together],
             probabilities=self._outputs.probabilities is not None,
             uncertainty=self._outputs.uncertainty,
         )
         waiting: deque[Future[None]] = deque()
-        for slab in slabs:
-            waiting.append(writers.submit(reduction.add, slab.logits, slab.probabilities))
-            if len(waiting) > SLABS_WAITING:
+        for number, slab in slabs:
+            add = reductions[number].add
+            waiting.append(writers.submit(add, slab.logits, slab.probabilities))
+            if len(waiting) > SLABS_WAITING * len(together):
                 waiting.popleft().result()
         while waiting:
             waiting.popleft().result()
-        return writers.submit(self._write, prepared.case, prepared.loaded, reduction, start)
+        seconds = (time.monotonic() - start) / len(together)
+        return [
+            writers.submit(self._write, prepared.case, prepared.loaded, reduction, seconds)
+            for prepared, reduction in zip(together, reductions, strict=True)
+        ]
 
     def _write(
-        self, case: InputCase, loaded: LoadedCase, reduction: Reduction, start: float
+        self, case: InputCase, loaded: LoadedCase, reduction: Reduction, seconds: float
     ) -> Outcome:
+        start = time.monotonic()
         prediction = reduction.finish()
         if self._postprocessing is not None:
             labels = self._postprocessing(prediction.labels, loaded.properties["spacing"])
@@ -115,6 +139,6 @@ class Pipeline:
             facts_of(case),
             PREDICTED,
             hashes,
-            round(time.monotonic() - start, 2),
+            round(seconds + time.monotonic() - start, 2),
             warnings=list(loaded.notes),
         )

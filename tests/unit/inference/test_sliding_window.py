@@ -182,3 +182,38 @@ def test_what_does_not_fit_on_the_cpu_is_an_error():
     patch, shape = SHAPES["a photograph"]
     with pytest.raises(torch.OutOfMemoryError):
         list(window_for(patch, [Limited(network_for(patch), 0)]).slabs(torch.randn(2, *shape)))
+
+
+@pytest.mark.parametrize("size", [1, 64])
+def test_images_that_share_batches_get_the_logits_that_each_gets_alone(size):
+    patch, shapes = (8, 10), [(1, 21, 33), (1, 5, 33), (1, 8, 10)]
+    images = [torch.randn(2, *shape) for shape in shapes]
+    networks = [network_for(patch, seed) for seed in range(2)]
+    batches = TileBatches(CPU)
+    batches.size = size
+    window = window_for(patch, networks, (0, 1), batches)
+    found = {number: [] for number in range(len(images))}
+    for number, slab in window.slabs_together(images):
+        found[number].append(slab)
+    for number, image in enumerate(images):
+        alone = joined(window_for(patch, networks, (0, 1)).slabs(image), shapes[number])
+        assert torch.allclose(joined(found[number], shapes[number]), alone, atol=2e-3 * (size > 1))
+
+
+def test_tiles_of_several_images_fill_one_batch():
+    patch = (8, 10)
+    network = Limited(network_for(patch), 64)
+    batches = TileBatches(CPU)
+    batches.size = 64
+    list(window_for(patch, [network], None, batches).slabs_together([torch.randn(2, 1, 8, 10)] * 5))
+    assert network.batches == [5]
+
+
+@pytest.mark.parametrize(("patch", "shape"), SHAPES.values(), ids=SHAPES)
+def test_how_many_copies_an_image_asks_for_at_once_is_told_before(patch, shape):
+    network = Limited(network_for(patch), 1000)
+    batches = TileBatches(CPU)
+    batches.size = 1000
+    window = window_for(patch, [network], (0, 1), batches)
+    list(window.slabs(torch.randn(2, *shape)))
+    assert window.copies_at_once(shape) == max(network.batches)

@@ -1,0 +1,114 @@
+"""Cases are predicted together where that pays, and one that fails takes no other along."""
+
+import threading
+import time
+from concurrent.futures import Future
+
+import pytest
+from PIL import Image
+
+from nnmedseg.errors import DataError
+from nnmedseg.inference.folders.manifest import FAILED, PREDICTED, Outcome, facts_of
+from nnmedseg.inference.folders.overlapping import overlapped
+from nnmedseg.inference.folders.predict import predict_folder
+from nnmedseg.inference.inputs.cases import InputCase
+from nnmedseg.inference.predictor import MedSegPredictor
+
+from .plain_model import plain_model
+
+
+@pytest.fixture
+def cases(tmp_path):
+    files = [tmp_path / f"{name}.png" for name in "abcdefg"]
+    for number, file in enumerate(files):
+        Image.new("RGB", (20 + number, 14), (50 * number, 90, 200 - 20 * number)).save(file)
+    return [InputCase(file.stem, (file,)) for file in files]
+
+
+def predicted(case):
+    future = Future()
+    future.set_result(Outcome(case.name, facts_of(case), PREDICTED))
+    return future
+
+
+class Recorder:
+    """Predicts all but some cases, slower than they are read, and notes which went together."""
+
+    def __init__(self, bad=()):
+        self.groups = []
+        self._bad = bad
+
+    def prepare(self, case):
+        if case.name in self._bad:
+            raise DataError(f"{case.name} is bad")
+        return case
+
+    def predict(self, together, writers):
+        self.groups.append("".join(case.name for case in together))
+        time.sleep(0.1)
+        if any(case.name.upper() in self._bad for case in together):
+            raise RuntimeError("infinite")
+        return [predicted(case) for case in together]
+
+
+def run(recorder, cases, most):
+    found = overlapped(cases, recorder.prepare, recorder.predict, most_together=lambda _: most)
+    return {outcome.case: outcome.outcome for outcome in found}
+
+
+def test_cases_go_one_by_one_where_nothing_is_gained_by_more(cases):
+    recorder = Recorder()
+    run(recorder, cases, 1)
+    assert recorder.groups == list("abcdefg")
+
+
+def test_what_has_been_read_goes_together(cases):
+    recorder = Recorder()
+    outcomes = run(recorder, cases, 4)
+    assert 1 < max(map(len, recorder.groups)) <= 4
+    assert "".join(recorder.groups) == "abcdefg"
+    assert set(outcomes.values()) == {PREDICTED}
+
+
+@pytest.mark.parametrize("bad", ["d", "D"], ids=["while reading", "while predicting"])
+def test_a_case_that_fails_takes_no_other_along(cases, bad):
+    recorder = Recorder(bad)
+    outcomes = run(recorder, cases, 6)
+    assert max(map(len, recorder.groups)) > 1
+    assert [case for case, outcome in outcomes.items() if outcome == FAILED] == ["d"]
+    assert len(outcomes) == 7
+
+
+def test_several_threads_read_at_once(cases):
+    meeting = threading.Barrier(3)
+
+    def prepare(case):
+        if case.name in "abc":
+            meeting.wait(60)
+        return case
+
+    outcomes = list(overlapped(cases, prepare, Recorder().predict, readers=3))
+    assert [outcome.outcome for outcome in outcomes] == [PREDICTED] * 7
+
+
+def test_masks_of_images_that_share_batches_are_those_of_each_alone(cases, tmp_path):
+    model = plain_model(tmp_path / "model")
+    written = {}
+    for size in (1, 16):
+        predictor = MedSegPredictor.from_folder(model)
+        predictor.batches.size = size
+        output = tmp_path / f"masks_{size}"
+        manifest = predict_folder(predictor, tmp_path, output)
+        assert not manifest.failed
+        written[size] = {file.name: file.read_bytes() for file in output.glob("*.nii.gz")}
+    assert len(written[1]) == len(cases)
+    assert written[1] == written[16]
+
+
+def test_small_images_together_fill_a_batch_and_large_ones_go_alone(tmp_path):
+    predictor = MedSegPredictor.from_folder(plain_model(tmp_path / "model"), mirroring=False)
+    assert predictor.most_together((1, 16, 24)) == 1
+    predictor.batches.size = 4
+    assert predictor.most_together((1, 16, 24)) == 4
+    assert predictor.most_together((1, 16, 200)) == 1
+    assert predictor.most_together((5, 16, 24)) == 1
