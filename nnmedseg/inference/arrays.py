@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
 
 from nnmedseg.data.images import to_8_bits
@@ -24,6 +25,15 @@ Labels: TypeAlias = npt.NDArray[np.unsignedinteger]
 Picture: TypeAlias = npt.NDArray[Any] | Image.Image
 PICTURE_MODES = {"1": "L", "P": "RGB", "PA": "RGB", "LA": "L", "RGBA": "RGB", "CMYK": "RGB"}
 """What modes of PIL are brought to; the others are taken as they are."""
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """An image ready for the network; its spacing is that of its own pixels."""
+
+    data: torch.Tensor
+    properties: dict[str, Any]
+    spacing: Sequence[float]
 
 
 class Predictor:
@@ -97,7 +107,7 @@ class Predictor:
         if isinstance(image, np.ndarray) and self.model.is_natural and image.ndim == 4:
             image = list(image)
         if isinstance(image, Sequence):
-            return [self.predict(one, spacing).labels for one in image]
+            return list(self._labels_of_all(image, spacing))
         return self.predict(image, spacing).labels
 
     def predict(
@@ -124,13 +134,39 @@ class Predictor:
         Raises:
             DataError: The array has not such a shape or type, or a volume has no spacing.
         """
+        prepared = self._prepare(image, spacing)
+        prediction = self.model.predict(
+            prepared.data,
+            prepared.properties,
+            probabilities=probabilities,
+            uncertainty=uncertainty,
+        )
+        return self._finish(prediction, prepared)
+
+    def _labels_of_all(
+        self, images: Sequence[Picture], spacing: Sequence[float] | None
+    ) -> Iterator[Labels]:
+        """Yield the labels of each image; on an accelerator small ones share batches."""
+        together: list[_Prepared] = []
+        for number, image in enumerate(images, start=1):
+            together.append(self._prepare(image, spacing))
+            most = self.model.most_together(together[0].data.shape[1:])
+            if len(together) >= most or number == len(images):
+                given = [(prepared.data, prepared.properties) for prepared in together]
+                for prediction, prepared in zip(
+                    self.model.predict_together(given), together, strict=True
+                ):
+                    yield self._finish(prediction, prepared).labels
+                together = []
+
+    def _prepare(self, image: Picture, spacing: Sequence[float] | None) -> _Prepared:
         loaded = self._picture(image) if self.model.is_natural else self._volume(image, spacing)
         data, properties = self.model.preprocess(loaded)
-        prediction = self.model.predict(
-            data, properties, probabilities=probabilities, uncertainty=uncertainty
-        )
+        return _Prepared(data, properties, loaded.properties["spacing"])
+
+    def _finish(self, prediction: Prediction, prepared: _Prepared) -> Prediction:
         if self.postprocessing is not None:
-            labels = self.postprocessing(prediction.labels, loaded.properties["spacing"])
+            labels = self.postprocessing(prediction.labels, prepared.spacing)
             prediction = replace(prediction, labels=labels)
         return _without_slices(prediction) if self.model.is_natural else prediction
 

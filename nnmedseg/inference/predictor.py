@@ -329,12 +329,19 @@ class MedSegPredictor(nnUNetPredictor):
         uncertainty: bool = False,
     ) -> Prediction:
         """Predict a preprocessed image, and bring the result to its own size; see `start`."""
-        slabs, (reduction,) = self.start(
+        (prediction,) = self.predict_together(
             [(data, properties)], probabilities=probabilities, uncertainty=uncertainty
         )
-        for _, slab in slabs:
-            reduction.add(slab.logits, slab.probabilities)
-        return reduction.finish()
+        return prediction
+
+    def predict_together(
+        self, images: Sequence[tuple[torch.Tensor, dict[str, Any]]], **wanted: bool
+    ) -> list[Prediction]:
+        """Predict preprocessed images whose tiles share batches; arguments as for `start`."""
+        slabs, reductions = self.start(images, **wanted)
+        for number, slab in slabs:
+            reductions[number].add(slab.logits, slab.probabilities)
+        return [reduction.finish() for reduction in reductions]
 
     def predict_logits_from_preprocessed_data(self, data: torch.Tensor) -> torch.Tensor:
         """Return the logits ``(K, Z, H, W)``, averaged over the folds, on the CPU."""

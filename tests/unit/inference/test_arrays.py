@@ -78,6 +78,19 @@ def test_a_list_gives_a_list(predictor):
     assert np.array_equal(first, predictor(PIXELS))
 
 
+def test_pictures_of_a_list_share_batches_and_get_the_labels_that_each_gets_alone(model):
+    predictor = Predictor.from_folder(model, device="cpu")
+    pictures = [PIXELS[:height] for height in (21, 15, 16, 9, 20)]
+    alone = [predictor(picture) for picture in pictures]
+    predictor.model.batches.size = 32  # as on an accelerator; an image alone asks for 8
+    calls = []
+    network = predictor.model.networks[0]
+    network.register_forward_hook(lambda module, inputs, output: calls.append(len(inputs[0])))
+    together = predictor(pictures)
+    assert max(calls) == 32
+    assert all(np.array_equal(*pair) for pair in zip(together, alone, strict=True))
+
+
 def test_a_batch_of_pictures_is_an_array_of_four_axes(predictor):
     labels = predictor(np.stack([PIXELS, PIXELS[::-1]]))
     assert np.array_equal(labels[1], predictor(PIXELS[::-1]))
