@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-SECONDS_BETWEEN_LOOKS = 0.02
+SECONDS_BETWEEN_LOOKS = 0.25
+"""A look at a process of gigabytes takes milliseconds of a core that the command could use."""
 
 
 @dataclass(frozen=True)
