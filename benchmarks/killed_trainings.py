@@ -76,7 +76,7 @@ class Run:
 
     def models(self) -> list[Path]:
         """Return the model folders that there are of it, those of a first stage included."""
-        results = self.workspace / "nnUNet_results" / DATASET
+        results = self.workspace / "results" / DATASET
         stages = {self.trainer, self.trainer.replace("Trainer", "Stage1Trainer")}
         return [
             path
@@ -135,7 +135,7 @@ def killed(run: Run, seconds: float, log: Path) -> bool:
 
 def predicted(run: Run) -> int:
     """Predict the test images with the model; return how many masks there are."""
-    dataset = run.workspace / "nnUNet_raw" / DATASET
+    dataset = run.workspace / "raw" / DATASET
     output = run.workspace / "masks"
     shutil.rmtree(output, ignore_errors=True)
     model = next(path for path in run.models() if path.name.startswith(f"{run.trainer}__"))
@@ -191,7 +191,7 @@ def repeated_epochs(printed: str, whole: dict[str, list[str]]) -> int:
 
 def replace_networks(workspace: Path, options: dict[str, dict[str, object]]) -> None:
     """Write other options of networks into the plans."""
-    for path in (workspace / "nnUNet_preprocessed" / DATASET).glob("*Plans.json"):
+    for path in (workspace / "preprocessed" / DATASET).glob("*Plans.json"):
         plans = json.loads(path.read_text())
         for configuration in plans["configurations"].values():
             arguments = configuration.get("architecture", {}).get("arch_kwargs", {})
