@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""Microseconds that a Linux container may compute in a period, and the period."""
 
 
 def cpu_count() -> int:
-    """Return the number of cores that this process may use."""
+    """Return the number of cores that this process may use, by its affinity and its container."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return min(cores, _cores_of_the_container() or cores)
+
+
+def thread_count() -> int:
+    """Return how many threads a network computes in: ``OMP_NUM_THREADS``, or one for each core."""
+    given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(given) if given.isdecimal() and int(given) > 0 else cpu_count()
+
+
+def _cores_of_the_container() -> int | None:
+    try:
+        quota, period = QUOTA.read_text("ascii").split()
+        return max(1, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError):  # no container, or "max": one without a quota
+        return None
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch.utils.serialization import config
 
 from nnmedseg.allocation import reuse_freed_memory
-from nnmedseg.cores import cpu_count
+from nnmedseg.cores import thread_count
 from nnmedseg.data.released_input import RELEASED_INPUT, prepare_as_released
 from nnmedseg.data.resizing import resize_labels
 from nnmedseg.errors import UserError, WeightsError
@@ -109,7 +109,7 @@ class MedSegPredictor(nnUNetPredictor):
         checkpoint_name = f"checkpoint_{checkpoint}.pth"
         chosen = choose_folds(model, folds, checkpoint_name)
         if device is None or device.type == "cpu":
-            torch.set_num_threads(cpu_count())
+            torch.set_num_threads(thread_count())
             reuse_freed_memory()
         with captured_output(logger):
             predictor = cls(

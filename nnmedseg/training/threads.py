@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from nnmedseg.allocation import keep_freed_memory
-from nnmedseg.cores import cpu_count
+from nnmedseg.cores import cpu_count, thread_count
 from nnmedseg.training.place import Place
 from nnmedseg.training.settings import RunSettings
 
@@ -22,7 +22,8 @@ def set_threads(device: torch.device, settings: RunSettings, place: Place) -> No
     seed = settings.seed
     cores = max(1, cpu_count() // place.local_size)
     if device.type == "cpu":
-        torch.set_num_threads(cores)
+        # torchrun sets OMP_NUM_THREADS to 1 for whoever has not set it.
+        torch.set_num_threads(thread_count() if place.local_size == 1 else cores)
         keep_freed_memory()
         # The network itself uses all cores: more than a few loaders would only slow it down.
         os.environ["nnUNet_n_proc_DA"] = str(max(1, cores // 4))
