@@ -4,7 +4,7 @@
 
 Each trainer trains in both configurations, first without a break, then again with ``kill -9`` of
 the process and the same command after it, and must end with the same losses; the model then
-predicts the images that no training has seen. Seven images and a few batches: what is shown is that
+predicts the images that no training has seen. Few images and a few batches: what is shown is that
 nothing is lost, not how well anything segments.
 """
 
@@ -19,11 +19,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from report import Report, machine
-from trainings import command, program, require, trainer_names
+from trainings import command, program, require, trainer_names, training_images
+
+from nnmedseg.cores import thread_count
 
 DATA = Path(__file__).parents[1] / "tests" / "data" / "ISIC2018"
 DATASET = "Dataset002_ISIC2018"
@@ -199,6 +202,19 @@ def replace_networks(workspace: Path, options: dict[str, dict[str, object]]) -> 
         path.write_text(json.dumps(plans))
 
 
+def describe(
+    images: int, small: Sequence[str], options: argparse.Namespace, report: Report
+) -> None:
+    """Print the conditions and begin the table."""
+    report.text(
+        f"{images} photographs of ISIC 2018, shorter side {options.working_size} pixels in 2d, "
+        f"{options.epochs} epochs of {options.iterations} batches of 2, random weights."
+    )
+    if small:
+        report.text(f"Networks made small: {', '.join(small)}.")
+    report.table(COLUMNS)
+
+
 def main() -> int:
     """Train, kill, go on, predict, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -219,19 +235,13 @@ def main() -> int:
     random.seed(options.seed)
     names = options.trainers or trainer_names()
     report = Report("Trainings that are killed and gone on with", options.output)
-    report.text(machine("cpu", 0).replace("0 thread(s)", "all threads"))
-    report.text(
-        f"7 photographs of ISIC 2018, shorter side {options.working_size} pixels in 2d, "
-        f"{options.epochs} epochs of {options.iterations} batches of 2, random weights."
-    )
+    report.text(machine("cpu", thread_count()))
     replaced = json.loads(options.network_options.read_text()) if options.network_options else {}
-    if replaced:
-        report.text(f"Networks made small: {', '.join(replaced)}.")
-    report.table(COLUMNS)
     with tempfile.TemporaryDirectory() as folder:
         workspace = Path(folder)
         common = ("--workspace", workspace)
         require("convert", "ISIC2018", "-i", DATA, *common)
+        describe(training_images(workspace), list(replaced), options, report)
         plan = ("-d", "2", "--working-size", str(options.working_size), "-tr", *names)
         require("plan_and_preprocess", *plan, "-c", *options.configurations, *common)
         replace_networks(workspace, replaced)

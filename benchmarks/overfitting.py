@@ -3,7 +3,7 @@
     python benchmarks/overfitting.py --output benchmarks/results/overfitting.md
 
 Each trainer trains and validates on the same few images without augmentation (fold ``all``), as its
-users would start it, until the given number of batches is over. What cannot learn seven images has
+users would start it, until the given number of batches is over. What cannot learn a few images has
 a fault in its network, loss, optimiser or data. Logs are kept beside the table.
 """
 
@@ -15,7 +15,9 @@ import tempfile
 from pathlib import Path
 
 from report import Report, machine
-from trainings import require, train, trainer_names
+from trainings import require, train, trainer_names, training_images
+
+from nnmedseg.cores import thread_count
 
 DATA = Path(__file__).parents[1] / "tests" / "data" / "ISIC2018"
 REQUIRED_DICE = 0.95
@@ -50,17 +52,17 @@ def main() -> int:
     options = parser.parse_args()
     names = options.trainers or trainer_names()
     report = Report("Trainers on a few images that they may learn by heart", options.output)
-    report.text(machine(options.device, 0).replace("0 thread(s)", "all threads"))
-    report.text(
-        f"7 photographs of ISIC 2018, shorter side {options.working_size} pixels, "
-        f"{options.epochs * options.iterations} batches of {options.batch_size} without "
-        "augmentation, random weights, recipe 2d."
-    )
-    report.table(COLUMNS)
+    report.text(machine(options.device, thread_count()))
     failures = 0
     with tempfile.TemporaryDirectory() as folder:
         workspace = Path(folder)
         require("convert", "ISIC2018", "-i", DATA, "--workspace", workspace)
+        report.text(
+            f"{training_images(workspace)} photographs of ISIC 2018, shorter side "
+            f"{options.working_size} pixels, {options.epochs * options.iterations} batches of "
+            f"{options.batch_size} without augmentation, random weights, recipe 2d."
+        )
+        report.table(COLUMNS)
         plan = ("-d", "2", "--working-size", str(options.working_size), "-tr", *names)
         require("plan_and_preprocess", *plan, "--workspace", workspace)
         for name in names:

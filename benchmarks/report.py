@@ -62,6 +62,8 @@ class Report:
     def __init__(self, title: str, output: Path | None):
         self._lines = [f"# {title}", ""]
         self._output = output
+        if output is not None:
+            output.parent.mkdir(parents=True, exist_ok=True)
         self._reached = 0
         self._missed: list[str] = []
         self._widths: list[int] = []

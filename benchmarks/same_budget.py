@@ -15,6 +15,8 @@ import numpy as np
 from report import Report, machine
 from trainings import Training, require, train, trainer_names
 
+from nnmedseg.cores import thread_count
+
 COLUMNS = (
     "trainer",
     "parameters",
@@ -46,7 +48,7 @@ def main() -> int:
     options = parser.parse_args()
     names = options.trainers or trainer_names()
     report = Report(f"All trainers on {options.dataset}, same budget", options.output)
-    report.text(machine(options.device, 0).replace("0 thread(s)", "all threads"))
+    report.text(machine(options.device, thread_count()))
     report.text(
         f"Fold {options.fold}, shorter side {options.working_size} pixels, {options.epochs} epochs "
         f"of {options.iterations} batches of {options.batch_size}, recipe 2d, seed 0, encoder "

@@ -80,6 +80,11 @@ def train(workspace: Path, arguments: Sequence[str], log: Path) -> Training:
     return Training(fold, seconds, message)
 
 
+def training_images(workspace: Path) -> int:
+    """Return how many images the data sets of a workspace have for training."""
+    return len(list((workspace / "raw").glob("*/imagesTr/*")))
+
+
 def trainer_names() -> list[str]:
     """Return the papers' trainers and nnU-Net's own, first stages and oracles left out."""
     prepare()
