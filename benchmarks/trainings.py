@@ -72,10 +72,11 @@ def require(module: str, *arguments: str | Path) -> None:
 
 
 def train(workspace: Path, arguments: Sequence[str], log: Path) -> Training:
-    """Train with ``nnmedseg_train``; the log keeps what it has printed."""
+    """Train with ``nnmedseg_train``; the log keeps what it has printed, but for the workspace."""
     begin = time.monotonic()
     code, message = command("train", *arguments, "--workspace", workspace, log=log)
     seconds = time.monotonic() - begin
+    log.write_text(log.read_text().replace(str(workspace), "WORKSPACE"))
     fold = Path(message.removeprefix("Model: ")) if code == 0 else None
     return Training(fold, seconds, message)
 
