@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-import SimpleITK
 
+from nnmedseg.data.simple_itk import Header, read_header, read_values
 from nnmedseg.errors import DataError
 
 LARGEST_SLICE_PIXELS = 2**27
 """Pixels of the largest slice that is read, about 11,500 x 11,500."""
 
+GDCM = "GDCMImageIO"
 GREY = ("MONOCHROME1", "MONOCHROME2")
 PREFIX = b"DICM"
 LONGEST_META = 4096
@@ -89,14 +89,10 @@ def holds_no_image(path: str | Path) -> bool:
 
 def series_facts(path: str | Path) -> SeriesFacts | None:
     """Return which series a file belongs to, or ``None`` if its header cannot be read."""
-    reader = SimpleITK.ImageFileReader()
-    reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(str(path))
     try:
-        reader.ReadImageInformation()
+        header = _Elements(read_header(path, GDCM))
     except RuntimeError:
         return None
-    header = _Header(reader)
     number = header.numbers("0020|0011")
     return SeriesFacts(header.text("0020|000e"), int(number[0]) if number else None)
 
@@ -114,18 +110,17 @@ def read_dicom_slice(path: str | Path) -> DicomSlice:
         raise DataError(f"the file cannot be read: {error.strerror}", where=path) from error
     if not content:
         raise DataError("the file is empty", where=path, mend="copy or download it again")
-    reader = SimpleITK.ImageFileReader()
-    reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-        header = _Header(reader)
-        _refuse(reader, header, path)
+
+    def check(header: Header) -> None:
+        _refuse(header, path)
         if _is_uncompressed(content):
-            _check_pixels(content, reader.GetSize(), header, path)
-        values = SimpleITK.GetArrayFromImage(reader.Execute())
+            _check_pixels(content, header, path)
+
+    try:
+        values, stored = read_values(path, GDCM, check)
     except RuntimeError as error:
         raise _unreadable(content, error, path) from error
+    header = _Elements(stored)
     values = values.reshape(values.shape[-2:]).astype(np.float32)
     numbers = header.numbers("0028|0030") or header.numbers("0018|1164")
     instance = header.numbers("0020|0013")
@@ -143,17 +138,15 @@ def read_dicom_slice(path: str | Path) -> DicomSlice:
     )
 
 
-class _Header:
+class _Elements:
     """The elements of a DICOM file by group and number."""
 
-    def __init__(self, reader: SimpleITK.ImageFileReader):
-        self._reader = reader
+    def __init__(self, header: Header):
+        self._texts = header.metadata
 
     def text(self, key: str) -> str:
         """Return the text of an element, empty if it is not there."""
-        if not self._reader.HasMetaDataKey(key):
-            return ""
-        return str(self._reader.GetMetaData(key)).strip(" \0")
+        return self._texts.get(key, "").strip(" \0")
 
     def numbers(self, key: str) -> list[float]:
         """Return the numbers of an element, none if it is not there or holds something else."""
@@ -171,10 +164,10 @@ class _Header:
         return location[0] if location else None
 
 
-def _refuse(reader: SimpleITK.ImageFileReader, header: _Header, path: str | Path) -> None:
-    width, height, *further = reader.GetSize()
-    photometric = header.text("0028|0004")
-    if photometric not in GREY or reader.GetNumberOfComponents() != 1:
+def _refuse(header: Header, path: str | Path) -> None:
+    width, height, *further = header.size
+    photometric = _Elements(header).text("0028|0004")
+    if photometric not in GREY or header.components != 1:
         raise DataError(
             f"the slice is not grey, its photometric interpretation is {photometric or 'missing'}",
             where=path,
@@ -194,10 +187,10 @@ def _refuse(reader: SimpleITK.ImageFileReader, header: _Header, path: str | Path
         )
 
 
-def _check_pixels(content: bytes, size: Sequence[int], header: _Header, path: str | Path) -> None:
+def _check_pixels(content: bytes, header: Header, path: str | Path) -> None:
     """Check that uncompressed pixels are as many as the header says, which GDCM does not."""
-    width, height = size[:2]
-    row = width * int((header.numbers("0028|0100") or [8])[0]) // 8
+    width, height = header.size[:2]
+    row = width * int((_Elements(header).numbers("0028|0100") or [8])[0]) // 8
     lengths = [
         int.from_bytes(content[found.end() - 4 : found.end()], order)
         for order, pattern in PIXEL_DATA.items()

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import imagecodecs
 import numpy as np
-import SimpleITK
 from nibabel.nifti1 import Nifti1Header, data_type_codes
 from nibabel.nifti2 import Nifti2Header
 
@@ -30,6 +29,7 @@ from nnmedseg.data._volume import (
     sheared,
     volumes_on_grid,
 )
+from nnmedseg.data.simple_itk import read_header
 from nnmedseg.errors import DataError
 
 HEADERS = {348: Nifti1Header, 540: Nifti2Header}
@@ -217,22 +217,14 @@ def _grid_of(header: Nifti1Header, path: str | Path) -> Grid:
             if not (np.abs(header[field]) < np.finfo(np.float32).max).all():
                 raise damaged(f"{field} in its header is {header[field]}", path)
             alone[field] = header[field]
-    reader = SimpleITK.ImageFileReader()
-    reader.SetImageIO("NiftiImageIO")
     with tempfile.NamedTemporaryFile(suffix=".nii", delete=False) as file:
         file.write(alone.binaryblock + bytes(8))
-    warns = SimpleITK.ProcessObject.GetGlobalWarningDisplay()
-    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
     try:
-        reader.SetFileName(file.name)
-        reader.ReadImageInformation()
+        seen = read_header(file.name, "NiftiImageIO", warn=False)
     except RuntimeError as error:
-        raise sheared(path) from error
+        if "orthonormal" in str(error):
+            raise sheared(path) from error
+        raise damaged(str(error).splitlines()[-1], path) from error
     finally:
-        SimpleITK.ProcessObject.SetGlobalWarningDisplay(warns)
         Path(file.name).unlink()
-    return Grid(
-        np.array(reader.GetSpacing()),
-        np.array(reader.GetOrigin()),
-        np.reshape(reader.GetDirection(), (3, 3)),
-    )
+    return Grid(np.array(seen.spacing), np.array(seen.origin), np.reshape(seen.direction, (3, 3)))

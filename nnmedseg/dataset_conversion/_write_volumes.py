@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import SimpleITK
 
 from nnmedseg.data.duplicates import signature
+from nnmedseg.data.simple_itk import read_header
 from nnmedseg.data.slices import read_array
 from nnmedseg.data.volumes import (
     ROUNDING,
@@ -207,8 +207,5 @@ def _is_plain_nifti(source: SourceFile) -> bool:
     """Return whether a file is compressed NIfTI that SimpleITK reads as one volume of numbers."""
     if not source.path.name.lower().endswith(".nii.gz"):
         return False
-    reader = SimpleITK.ImageFileReader()
-    reader.SetImageIO("NiftiImageIO")
-    reader.SetFileName(str(source.path))
-    reader.ReadImageInformation()
-    return bool(reader.GetDimension() == 3 and reader.GetNumberOfComponents() == 1)
+    header = read_header(source.path, "NiftiImageIO")
+    return len(header.size) == 3 and header.components == 1

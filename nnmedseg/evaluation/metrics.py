@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import SimpleITK
 
 from nnmedseg.data.images import IMAGE_ENDINGS, read_image
+from nnmedseg.data.simple_itk import read_values
 from nnmedseg.errors import DataError, NotFoundError, list_some
 from nnmedseg.files import atomic_path
 
@@ -112,7 +112,7 @@ def read_labels(path: Path) -> npt.NDArray[np.integer]:
     """
     if path.name.endswith(NIFTI_ENDINGS):
         try:
-            labels = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
+            labels = read_values(path)[0]
         except RuntimeError as error:
             raise DataError(f"the mask cannot be read: {error}", where=path) from error
     else:

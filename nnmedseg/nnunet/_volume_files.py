@@ -11,6 +11,7 @@ import SimpleITK
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
+from nnmedseg.data.simple_itk import Header, alone, read_header
 from nnmedseg.data.volumes import read_channels, read_volume
 
 NIFTI_ENDINGS = (".nii", ".nii.gz")
@@ -40,7 +41,8 @@ def read_images(
     volumes = _volumes(headers, files)
     if volumes is None or headers[0] is None:
         _refuse_damaged(reader, files)
-        return reader.read_images(files)
+        with alone():
+            return reader.read_images(files)
     data = np.empty((len(volumes), *volumes[0].shape), np.float32)
     for channel, volume in zip(data, volumes, strict=True):
         channel[...] = volume
@@ -54,7 +56,10 @@ def read_labels(reader: BaseReaderWriter, path: str) -> np.ndarray:
         DataError: The file is damaged.
     """
     volumes = _volumes([_header(reader, path)], [path])
-    return reader.read_seg(path)[0] if volumes is None else volumes[0][None]
+    if volumes is not None:
+        return volumes[0][None]
+    with alone():
+        return reader.read_seg(path)[0]
 
 
 def _refuse_damaged(reader: BaseReaderWriter, files: Sequence[str]) -> None:
@@ -64,27 +69,23 @@ def _refuse_damaged(reader: BaseReaderWriter, files: Sequence[str]) -> None:
             read_channels(path)
 
 
-def _header(reader: BaseReaderWriter, path: str) -> SimpleITK.ImageFileReader | None:
+def _header(reader: BaseReaderWriter, path: str) -> Header | None:
     """Return what SimpleITK says of a plain NIfTI file with three dimensions; else ``None``."""
     if type(reader) is not SimpleITKIO or not Path(path).name.endswith(NIFTI_ENDINGS):
         return None
-    header = SimpleITK.ImageFileReader()
-    header.SetFileName(str(path))
-    header.ReadImageInformation()
-    scale = tuple(header.GetMetaData(key) for key in ("scl_slope", "scl_inter"))
-    plain = header.GetDimension() == 3 and header.GetPixelID() in TYPES and scale in NO_SCALE
+    header = read_header(path)
+    scale = (header.metadata["scl_slope"], header.metadata["scl_inter"])
+    plain = len(header.size) == 3 and header.pixel_type in TYPES and scale in NO_SCALE
     return header if plain else None
 
 
-def _volumes(
-    headers: Sequence[SimpleITK.ImageFileReader | None], files: Sequence[str]
-) -> list[np.ndarray] | None:
+def _volumes(headers: Sequence[Header | None], files: Sequence[str]) -> list[np.ndarray] | None:
     """Return the voxels of files on one grid; ``None`` if nnU-Net's reader must look at them."""
     plain = [header for header in headers if header is not None]
     if len(plain) < len(files) or any(_properties(one) != _properties(plain[0]) for one in plain):
         return None
     volumes = [read_volume(path).values for path in files]
-    expected = [TYPES[header.GetPixelID()] for header in plain]
+    expected = [TYPES[header.pixel_type] for header in plain]
     alike = all(
         volume.shape == volumes[0].shape and volume.dtype == dtype
         for volume, dtype in zip(volumes, expected, strict=True)
@@ -92,14 +93,13 @@ def _volumes(
     return volumes if alike else None
 
 
-def _properties(header: SimpleITK.ImageFileReader) -> dict[str, Any]:
+def _properties(header: Header) -> dict[str, Any]:
     """Return what nnU-Net remembers of a file's grid."""
-    spacing = header.GetSpacing()
     return {
         "sitk_stuff": {
-            "spacing": spacing,
-            "origin": header.GetOrigin(),
-            "direction": header.GetDirection(),
+            "spacing": header.spacing,
+            "origin": header.origin,
+            "direction": header.direction,
         },
-        "spacing": list(np.abs(list(spacing)[::-1])),
+        "spacing": list(np.abs(list(header.spacing)[::-1])),
     }

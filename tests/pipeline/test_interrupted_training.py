@@ -140,6 +140,7 @@ def uninterrupted(planned, tmp_path_factory):
 def killed_after_two_epochs(fresh):
     process = start(fresh, "--seed", "1")
     wait_for(process, fold_of(fresh) / PREVIOUS)
+    wait_for(process, fold_of(fresh) / LATEST)  # for a moment there is a previous one only
     process.kill()
     process.wait()
 

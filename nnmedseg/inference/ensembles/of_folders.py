@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import SimpleITK
 
+from nnmedseg.data.simple_itk import read_header
 from nnmedseg.errors import DataError, NotFoundError, UserError
 from nnmedseg.files import read_json
 from nnmedseg.inference.ensembles.mean import (
@@ -75,17 +75,15 @@ class ProbabilityFolder:
             DataError: There is no mask, or it does not have the size of the probabilities.
         """
         mask = self.path / f"{case}{self.mask_ending}"
-        header = SimpleITK.ImageFileReader()
-        header.SetFileName(str(mask))
         try:
-            header.ReadImageInformation()
+            header = read_header(mask)
         except RuntimeError as error:
             raise DataError(
                 "the mask beside the probabilities is missing or damaged: it tells where they are",
                 where=mask,
                 mend="predict again",
             ) from error
-        found = (1, *header.GetSize()[::-1])[-3:]
+        found = (1, *header.size[::-1])[-3:]
         if found != size:
             raise DataError(
                 f"the mask is {found}, its probabilities {size} (slices, rows, columns)",
@@ -94,12 +92,7 @@ class ProbabilityFolder:
             )
         if not mask.name.endswith((".nii", ".nii.gz")):
             return Geometry()
-        stored = {
-            "spacing": header.GetSpacing(),
-            "origin": header.GetOrigin(),
-            "direction": header.GetDirection(),
-        }
-        return Geometry.of_sitk(stored)
+        return Geometry.of_sitk(asdict(header))
 
 
 def ensemble_folders(

@@ -16,6 +16,7 @@ from nibabel.orientations import (
     ornt_transform,
 )
 
+from nnmedseg.data.simple_itk import write_image
 from nnmedseg.data.volumes import Volume, write_nifti
 from nnmedseg.files import atomic_path
 
@@ -130,7 +131,7 @@ def _write_slice(values: Values, path: Path, geometry: Geometry) -> None:
     image.SetOrigin(geometry.origin[:2])
     image.SetDirection(np.reshape(geometry.direction, (3, 3))[:2, :2].ravel().tolist())
     with atomic_path(path) as temporary:
-        SimpleITK.WriteImage(image, str(temporary), True)
+        write_image(image, temporary)
 
 
 def _turned_back(values: Values, affine: npt.NDArray[np.floating]) -> Values:

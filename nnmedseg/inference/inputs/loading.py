@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import SimpleITK
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
@@ -17,6 +16,7 @@ from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 
 from nnmedseg.data.dicom_series import read_series
 from nnmedseg.data.images import Picture, read_picture, to_8_bits
+from nnmedseg.data.simple_itk import alone, read_header
 from nnmedseg.data.volumes import (
     Volume,
     geometry_difference,
@@ -194,12 +194,7 @@ def _refuse_damaged(case: InputCase) -> None:
 
 def _is_flat(case: InputCase) -> bool:
     """Tell whether a file holds two dimensions, not a volume of one slice."""
-    if case.series:
-        return False
-    header = SimpleITK.ImageFileReader()
-    header.SetFileName(str(case.files[0]))
-    header.ReadImageInformation()
-    return bool(header.GetDimension() == 2)
+    return not case.series and len(read_header(case.files[0]).size) == 2
 
 
 def _volumes_of(case: InputCase) -> list[Volume]:
@@ -231,7 +226,8 @@ def _load_volumes(volumes: Sequence[Volume], reader: BaseReaderWriter) -> Loaded
         files = [str(Path(folder) / f"{number}.nii.gz") for number in range(len(volumes))]
         for volume, file in zip(volumes, files, strict=True):
             write_nifti(volume, file)
-        return LoadedCase(*reader.read_images(files))
+        with alone():
+            return LoadedCase(*reader.read_images(files))
 
 
 def _as_simpleitk_reads(volumes: Sequence[Volume]) -> LoadedCase:

@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import SimpleITK
 from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 
 from nnmedseg.data.images import image_size
 from nnmedseg.data.resizing import working_shape
+from nnmedseg.data.simple_itk import read_header
 from nnmedseg.data.volumes import volume_ending
 from nnmedseg.errors import DataError
 from nnmedseg.inference.inputs.cases import InputCase
@@ -73,10 +73,8 @@ def _of_volume(case: InputCase, predictor: MedSegPredictor, stored: int) -> int:
 
 def _grid_of(case: InputCase) -> tuple[list[int], list[float]]:
     """Return slices, height and width, and their spacing in mm."""
-    header = SimpleITK.ImageFileReader()
-    header.SetFileName(str(case.files[0]))
-    header.ReadImageInformation()
-    size, spacing = list(header.GetSize()[:3]), list(header.GetSpacing()[:3])
+    header = read_header(case.files[0])
+    size, spacing = list(header.size[:3]), list(header.spacing[:3])
     size += [1] * (3 - len(size))
     spacing += [1.0] * (3 - len(spacing))
     if case.series:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnmedseg.cores import cpu_count
+from nnmedseg.data.simple_itk import alone
 from nnmedseg.errors import DataError
 from nnmedseg.files import write_json
 from nnmedseg.inference.postprocessing.choice import (
@@ -193,7 +194,8 @@ def _open(model: Path, cases: Sequence[HeldOut]) -> _Search:
 def _read(reader: Any, path: Path) -> tuple[npt.NDArray[np.unsignedinteger], dict[str, Any]]:
     """Return labels ``(Z, H, W)`` and what nnU-Net's reader says of them."""
     try:
-        labels, properties = reader.read_seg(str(path))
+        with alone():
+            labels, properties = reader.read_seg(str(path))
     except Exception as error:
         raise DataError(f"the mask cannot be read: {error}", where=path) from error
     return np.rint(labels[0]).astype(np.uint16), properties
