@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import random
 import shutil
 import subprocess
@@ -24,7 +23,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from report import Report, machine
-from trainings import command, program, require, trainer_names, training_images
+from trainings import (
+    add_network_options,
+    command,
+    made_small,
+    network_options,
+    program,
+    replace_networks,
+    require,
+    trainer_names,
+    training_images,
+)
 
 from nnmedseg.cores import thread_count
 
@@ -192,16 +201,6 @@ def repeated_epochs(printed: str, whole: dict[str, list[str]]) -> int:
     return finished - sum(map(len, whole.values()))
 
 
-def replace_networks(workspace: Path, options: dict[str, dict[str, object]]) -> None:
-    """Write other options of networks into the plans."""
-    for path in (workspace / "preprocessed" / DATASET).glob("*Plans.json"):
-        plans = json.loads(path.read_text())
-        for configuration in plans["configurations"].values():
-            arguments = configuration.get("architecture", {}).get("arch_kwargs", {})
-            arguments.update(options.get(arguments.get("network"), {}))
-        path.write_text(json.dumps(plans))
-
-
 def describe(
     images: int, small: Sequence[str], options: argparse.Namespace, report: Report
 ) -> None:
@@ -211,7 +210,7 @@ def describe(
         f"{options.epochs} epochs of {options.iterations} batches of 2, random weights."
     )
     if small:
-        report.text(f"Networks made small: {', '.join(small)}.")
+        report.text(made_small(small))
     report.table(COLUMNS)
 
 
@@ -224,11 +223,7 @@ def main() -> int:
     parser.add_argument("--iterations", type=int, default=2, help="batches in an epoch")
     parser.add_argument("--working-size", type=int, default=64)
     parser.add_argument("--kills", type=int, default=2, help="of each training")
-    parser.add_argument(
-        "--network-options",
-        type=Path,
-        help="JSON file of other options by network, for networks too large for this machine",
-    )
+    add_network_options(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
@@ -236,7 +231,7 @@ def main() -> int:
     names = options.trainers or trainer_names()
     report = Report("Trainings that are killed and gone on with", options.output)
     report.text(machine("cpu", thread_count()))
-    replaced = json.loads(options.network_options.read_text()) if options.network_options else {}
+    replaced = network_options(options)
     with tempfile.TemporaryDirectory() as folder:
         workspace = Path(folder)
         common = ("--workspace", workspace)
@@ -244,7 +239,7 @@ def main() -> int:
         describe(training_images(workspace), list(replaced), options, report)
         plan = ("-d", "2", "--working-size", str(options.working_size), "-tr", *names)
         require("plan_and_preprocess", *plan, "-c", *options.configurations, *common)
-        replace_networks(workspace, replaced)
+        replace_networks(workspace, DATASET, replaced)
         logs = workspace / "logs"
         logs.mkdir()
         lost = 0

@@ -15,11 +15,21 @@ import tempfile
 from pathlib import Path
 
 from report import Report, machine
-from trainings import require, train, trainer_names, training_images
+from trainings import (
+    add_network_options,
+    made_small,
+    network_options,
+    replace_networks,
+    require,
+    train,
+    trainer_names,
+    training_images,
+)
 
 from nnmedseg.cores import thread_count
 
 DATA = Path(__file__).parents[1] / "tests" / "data" / "ISIC2018"
+DATASET = "Dataset002_ISIC2018"
 REQUIRED_DICE = 0.95
 COLUMNS = (
     "trainer",
@@ -48,6 +58,7 @@ def main() -> int:
     parser.add_argument("--working-size", type=int, default=96)
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--device", default="cpu")
+    add_network_options(parser)
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     names = options.trainers or trainer_names()
@@ -62,9 +73,12 @@ def main() -> int:
             f"{options.working_size} pixels, {options.epochs * options.iterations} batches of "
             f"{options.batch_size} without augmentation, random weights, recipe 2d."
         )
-        report.table(COLUMNS)
         plan = ("-d", "2", "--working-size", str(options.working_size), "-tr", *names)
         require("plan_and_preprocess", *plan, "--workspace", workspace)
+        small = replace_networks(workspace, DATASET, network_options(options))
+        if small:
+            report.text(made_small(small))
+        report.table(COLUMNS)
         for name in names:
             failures += not overfits(name, workspace, options, report)
     return int(failures > 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -94,3 +95,38 @@ def trainer_names() -> list[str]:
     first = {getattr(trainer, "first_stage", None) for trainer in papers_trainers()}
     names = [trainer.__name__ for trainer in papers_trainers() if trainer not in first]
     return [*names, NNUNET_TRAINER]
+
+
+def add_network_options(parser: argparse.ArgumentParser) -> None:
+    """Add the option to a parser."""
+    parser.add_argument(
+        "--network-options",
+        type=Path,
+        help="JSON file of other options by network, for networks too large for this machine",
+    )
+
+
+def network_options(options: argparse.Namespace) -> dict[str, dict[str, object]]:
+    """Return what the file of network options holds, nothing without one."""
+    return json.loads(options.network_options.read_text()) if options.network_options else {}
+
+
+def made_small(networks: Sequence[str]) -> str:
+    """Return the sentence that says so."""
+    return f"Networks made small: {', '.join(networks)}."
+
+
+def replace_networks(
+    workspace: Path, dataset: str, options: dict[str, dict[str, object]]
+) -> list[str]:
+    """Write other options of networks into the plans; return the networks that have them now."""
+    replaced = []
+    for path in (workspace / "preprocessed" / dataset).glob("*Plans.json"):
+        plans = json.loads(path.read_text())
+        for configuration in plans["configurations"].values():
+            arguments = configuration.get("architecture", {}).get("arch_kwargs", {})
+            if arguments.get("network") in options:
+                arguments.update(options[arguments["network"]])
+                replaced.append(arguments["network"])
+        path.write_text(json.dumps(plans))
+    return sorted(set(replaced))

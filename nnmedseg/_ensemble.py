@@ -11,12 +11,13 @@ from nnmedseg.errors import UserError
 if TYPE_CHECKING:
     from nnmedseg.inference.ensembles.mean import Weighting
     from nnmedseg.inference.folders.manifest import Manifest
+    from nnmedseg.inference.outputs.probabilities import ProbabilityType
 
 
 def ensemble(
     output: str | Path,
     *,
-    probabilities: Sequence[str | Path] = (),
+    folders: Sequence[str | Path] = (),
     images: str | Path | Sequence[str | Path] | None = None,
     models: Sequence[str | Path] = (),
     weights: Weighting = "validation",
@@ -25,6 +26,9 @@ def ensemble(
     device: str | None = None,
     mirroring: bool = True,
     png: bool = False,
+    overlay: bool = False,
+    probabilities: ProbabilityType | None = None,
+    uncertainty: bool = False,
     overwrite: bool = False,
 ) -> Manifest:
     """Average the probabilities of several models, and write the masks that follow.
@@ -33,8 +37,8 @@ def ensemble(
 
     Args:
         output: Folder for the masks.
-        probabilities: Folders that :func:`nnmedseg.predict` has written probabilities to, or
-            ``nnUNetv2_predict --save_probabilities``.
+        folders: Of probabilities, that :func:`nnmedseg.predict` or ``nnUNetv2_predict
+            --save_probabilities`` has written.
         images: Instead of these, images that ``models`` predict; see
             :func:`nnmedseg.inference.inputs.cases.find_cases`.
         models: Model folders ``Trainer__Plans__configuration``.
@@ -45,20 +49,26 @@ def ensemble(
         device: ``"cuda"``, ``"mps"`` or ``"cpu"`` (default: the first that is there).
         mirroring: Average over mirrored copies of each image, as nnU-Net does.
         png: Also write each mask as PNG.
+        overlay: Also write each image with the outlines of its labels; not of ``folders``, which
+            hold no images.
+        probabilities: ``"float16"`` or ``"uint8"`` to write the mean probability of each class too;
+            the output can then be one of the ``folders`` of another ensemble.
+        uncertainty: Also write how undecided the models are about each pixel: the entropy of the
+            mean, from 0 to 1.
         overwrite: Combine again what an earlier run has completed.
 
     Returns:
         What became of each image.
     """
     of_models = images, models or None, folds, checkpoint, device, mirroring or None
-    if probabilities and of_models != (None, None, None, None, None, True):
+    if folders and of_models != (None, None, None, None, None, True):
         raise UserError(
             "images, models, folds, checkpoint, device and mirroring are not for folders of "
             "probabilities, which are predicted already",
             where="the command line",
             mend="give folders of probabilities alone, or images and models",
         )
-    if len(probabilities or models) < 2 or (models and images is None):
+    if len(folders or models) < 2 or (models and images is None):
         raise UserError(
             "an ensemble takes two folders of probabilities at least, or images and two models",
             where="the command line",
@@ -67,11 +77,14 @@ def ensemble(
     from nnmedseg import nnunet
 
     nnunet.prepare()
-    if probabilities:
+    from nnmedseg.inference.outputs.chosen import Outputs
+
+    outputs = Outputs(png, overlay, probabilities, uncertainty)
+    if folders:
         from nnmedseg.inference.ensembles.of_folders import ensemble_folders
 
         return ensemble_folders(
-            probabilities, output, weights=weights, png=png, overwrite=overwrite
+            folders, output, weights=weights, outputs=outputs, overwrite=overwrite
         )
     from nnmedseg.devices import choose_device
     from nnmedseg.inference.ensembles.of_models import ensemble_models
@@ -85,5 +98,5 @@ def ensemble(
         for model in models
     ]
     return ensemble_models(
-        members, images or [], output, weights=weights, png=png, overwrite=overwrite
+        members, images or [], output, weights=weights, outputs=outputs, overwrite=overwrite
     )

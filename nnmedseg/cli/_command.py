@@ -45,6 +45,34 @@ def add_plugin(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_outputs(parser: argparse.ArgumentParser, *, probabilities: str, uncertainty: str) -> None:
+    """Add the options that say what is written beside the masks.
+
+    Args:
+        parser: Gets the options.
+        probabilities: What is said of them.
+        uncertainty: What is said of it.
+    """
+    parser.add_argument(
+        "--png",
+        action="store_true",
+        help="also write PNG: 0 and 255 for one class, labels for several",
+    )
+    parser.add_argument(
+        "--overlay",
+        action="store_true",
+        help="also write a picture of each image with the outlines of its labels",
+    )
+    parser.add_argument(
+        "--probabilities",
+        nargs="?",
+        const="float16",
+        choices=("float16", "uint8"),
+        help=f"{probabilities}, as float16 (the default) or in steps of 1/255",
+    )
+    parser.add_argument("--uncertainty", action="store_true", help=f"{uncertainty}, from 0 to 1")
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Add ``--device``, which nnU-Net's commands spell with one dash."""
     parser.add_argument(

@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description="Average the probabilities of several models: either folders that "
         "nnmedseg_predict --probabilities or nnUNetv2_predict --save_probabilities has written, or "
-        "images (-i) that several models (-m) predict in one run, which writes no probabilities."
+        "images (-i) that several models (-m) predict in one run, which writes none but the mean's."
     )
     parser.add_argument(
         "folders", nargs="*", metavar="FOLDER", help="folders of probabilities, two or more"
@@ -53,10 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="predict each image once instead of in mirrored copies; with -m",
     )
-    parser.add_argument(
-        "--png",
-        action="store_true",
-        help="also write PNG: 0 and 255 for one class, labels for several",
+    _command.add_outputs(
+        parser,
+        probabilities="also write the mean probability of each class",
+        uncertainty="also write how undecided the models are about each pixel",
     )
     parser.add_argument("--overwrite", action="store_true", help="combine completed images again")
     _command.add_plugin(parser)
@@ -69,7 +69,7 @@ def _run(options: argparse.Namespace) -> int:
 
     manifest = ensemble(
         options.output,
-        probabilities=options.folders,
+        folders=options.folders,
         images=options.input,
         models=options.models or (),
         weights=_weighting(options.weights),
@@ -78,6 +78,9 @@ def _run(options: argparse.Namespace) -> int:
         device=options.device,
         mirroring=not options.disable_tta,
         png=options.png,
+        overlay=options.overlay,
+        probabilities=options.probabilities,
+        uncertainty=options.uncertainty,
         overwrite=options.overwrite,
     )
     for outcome in manifest.failed:

@@ -33,28 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "-f", "--folds", nargs="+", metavar="FOLD", help="folds to average (default: all trained)"
     )
     parser.add_argument("--checkpoint", choices=("final", "best"), default="final")
-    parser.add_argument(
-        "--png",
-        action="store_true",
-        help="also write PNG: 0 and 255 for one class, labels for several",
-    )
-    parser.add_argument(
-        "--overlay",
-        action="store_true",
-        help="also write a picture of each image with the outlines of its labels",
-    )
-    parser.add_argument(
-        "--probabilities",
-        nargs="?",
-        const="float16",
-        choices=("float16", "uint8"),
-        help="also write the probability of each class, for nnmedseg_ensemble, as float16 (the "
-        "default) or in steps of 1/255",
-    )
-    parser.add_argument(
-        "--uncertainty",
-        action="store_true",
-        help="also write how undecided folds and mirrored copies are about each pixel, from 0 to 1",
+    _command.add_outputs(
+        parser,
+        probabilities="also write the probability of each class, for nnmedseg_ensemble",
+        uncertainty="also write how undecided folds and mirrored copies are about each pixel",
     )
     parser.add_argument(
         "--disable-tta",

@@ -45,6 +45,18 @@ def test_models_predict_images_in_one_run(models, images, tmp_path):
     assert {path.name for path in (tmp_path / "out").glob("*.png")} == {"a.png", "b.png"}
 
 
+def test_the_command_writes_what_it_is_asked_for(models, images, tmp_path):
+    for option, name in (
+        ("--overlay", "a_overlay.png"),
+        ("--probabilities", "a_probabilities.npz"),
+        ("--uncertainty", "a_uncertainty.nii.gz"),
+    ):
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        assert run("-i", images, "-m", *models, "--weights", "equal", option, *ON_CPU) == 0
+        written = {path.name for path in (tmp_path / "out").glob("a*")}
+        assert written == {"a.nii.gz", name}
+
+
 def test_folders_of_probabilities_are_combined_without_the_missing_case(
     models, images, tmp_path, capsys
 ):

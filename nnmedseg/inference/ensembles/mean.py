@@ -4,57 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from nnmedseg.errors import DataError, UserError
-from nnmedseg.files import hash_of_file
-from nnmedseg.inference.folders.manifest import PREDICTED, Outcome, facts_of
-from nnmedseg.inference.inputs.cases import InputCase, LoadedCase
-from nnmedseg.inference.inputs.geometry import Geometry, write_map
-from nnmedseg.inference.outputs.chosen import MASK_ENDING, PNG_ENDING, Outputs
-from nnmedseg.inference.outputs.masks import write_png_mask
+from nnmedseg.inference.label_definition import LabelDefinition
+from nnmedseg.inference.outputs.chosen import Outputs
+from nnmedseg.inference.prediction import Prediction
+from nnmedseg.inference.to_labels.reduction import entropy
 
 EQUAL = "equal"
 VALIDATION = "validation"
 
 Weighting = str | Sequence[float]
-
-
-@dataclass(frozen=True)
-class LabelDefinition:
-    """What the numbers of a model's masks mean.
-
-    Attributes:
-        labels: Value, or values of a region, by name; background among them.
-        regions_class_order: Of regions the values that nnU-Net writes, in turn.
-    """
-
-    labels: dict[str, Any]
-    regions_class_order: list[int] | None = None
-
-    @classmethod
-    def of(cls, dataset: dict[str, Any]) -> LabelDefinition:
-        """Return that of a ``dataset.json``."""
-        return cls(dataset["labels"], dataset.get("regions_class_order"))
-
-    def manager(self) -> LabelManager:
-        """Return what nnU-Net makes of it."""
-        return LabelManager(self.labels, self.regions_class_order)
-
-    def agrees_with(self, other: LabelDefinition) -> bool:
-        """Tell whether probabilities of both mean the same, channel by channel."""
-        same_order = list(self.labels) == list(other.labels) or not self.manager().has_regions
-        return (
-            self.labels == other.labels
-            and self.regions_class_order == other.regions_class_order
-            and same_order
-        )
 
 
 class WeightedMean:
@@ -90,58 +55,25 @@ class WeightedMean:
         for total, one in zip(self.values, probabilities, strict=True):
             total[...] += np.multiply(one, weight, dtype=np.float32)
 
-    def labels(self, manager: LabelManager) -> npt.NDArray[np.unsignedinteger]:
-        """Return the label map ``(Z, H, W)``, as nnU-Net makes it of probabilities."""
+    def prediction(self, manager: LabelManager, outputs: Outputs) -> Prediction:
+        """Return labels, as nnU-Net makes them of probabilities, and what else is written.
+
+        The uncertainty is the entropy of the mean.
+
+        Args:
+            manager: What the labels mean.
+            outputs: What is written.
+        """
         dtype = np.uint8 if max(manager.foreground_labels) <= np.iinfo(np.uint8).max else np.uint16
         labels = np.empty(self.values.shape[1:], dtype)
+        uncertainty = np.empty(labels.shape, np.float16) if outputs.uncertainty else None
         for number in range(len(labels)):  # slice by slice: the place of a maximum has 64 bits
-            labels[number] = manager.convert_probabilities_to_segmentation(self.values[:, number])
-        return labels
-
-
-def write_labels(
-    labels: npt.NDArray[np.unsignedinteger],
-    geometry: Geometry,
-    case: InputCase,
-    target: Path,
-    manager: LabelManager,
-    *,
-    png: bool,
-) -> dict[str, str]:
-    """Write the masks of a case.
-
-    Args:
-        labels: ``(Z, H, W)``.
-        geometry: Their grid.
-        case: The case.
-        target: Folder for the files.
-        manager: What the labels mean.
-        png: Also write PNG.
-
-    Returns:
-        The SHA-256 of each file, by its name.
-
-    Raises:
-        DataError: It is a volume, and PNG is wanted.
-    """
-    outputs = Outputs(png=png)
-    x, y, z = geometry.spacing
-    grid = LoadedCase(labels[None], {"spacing": (z, y, x)}, geometry)
-    outputs.check(grid)
-    base = target / case.name
-    write_map(labels, base.with_name(base.name + MASK_ENDING), grid)
-    if png:
-        write_png_mask(labels, base.with_name(base.name + PNG_ENDING), manager)
-    return {name: hash_of_file(target / name) for name in outputs.names(case)}
-
-
-def outcome_of(
-    case: InputCase, outputs: dict[str, str], seconds: float, notes: Sequence[str] = ()
-) -> Outcome:
-    """Return the outcome of a case whose files are written."""
-    return Outcome(
-        case.name, facts_of(case), PREDICTED, outputs, round(seconds, 2), warnings=list(notes)
-    )
+            means = self.values[:, number]
+            labels[number] = manager.convert_probabilities_to_segmentation(means)
+            if uncertainty is not None:
+                uncertainty[number] = entropy(torch.from_numpy(means), manager.has_regions).numpy()
+        probabilities = self.values.astype(np.float16) if outputs.probabilities else None
+        return Prediction(labels, probabilities, uncertainty)
 
 
 def check_agreement(names: Sequence[str], definitions: Sequence[LabelDefinition]) -> None:

@@ -10,27 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from nnmedseg.data.simple_itk import read_header
 from nnmedseg.errors import DataError, NotFoundError, UserError
 from nnmedseg.files import read_json
-from nnmedseg.inference.ensembles.mean import (
-    LabelDefinition,
-    WeightedMean,
-    Weighting,
-    check_agreement,
-    outcome_of,
-    shares,
-    write_labels,
-)
+from nnmedseg.inference.ensembles.combining import Combination
+from nnmedseg.inference.ensembles.mean import WeightedMean, Weighting
 from nnmedseg.inference.folders.manifest import MANIFEST_FILE, Manifest, Outcome
 from nnmedseg.inference.folders.overlapping import overlapped
 from nnmedseg.inference.folders.run import FolderRun
-from nnmedseg.inference.inputs.cases import InputCase
+from nnmedseg.inference.inputs.cases import InputCase, LoadedCase
 from nnmedseg.inference.inputs.geometry import Geometry
+from nnmedseg.inference.label_definition import LabelDefinition
 from nnmedseg.inference.outputs.chosen import MASK_ENDING, Outputs
 from nnmedseg.inference.outputs.probabilities import PROBABILITIES_ENDING, read_probabilities
+from nnmedseg.inference.prediction import Prediction
 
 NNUNET_ENDING = ".npz"
 TURNS_AXES = "WithReorient"
@@ -53,11 +47,6 @@ class ProbabilityFolder:
     mask_ending: str
     definition: LabelDefinition
     model: dict[str, Any]
-
-    @property
-    def validation_dice(self) -> float | None:
-        """Mean validation Dice of the model, if it is known."""
-        return self.model.get("validation_dice")
 
     def cases(self) -> set[str]:
         """Return the names of the cases."""
@@ -100,7 +89,7 @@ def ensemble_folders(
     output: str | Path,
     *,
     weights: Weighting,
-    png: bool = False,
+    outputs: Outputs | None = None,
     overwrite: bool = False,
 ) -> Manifest:
     """Write the masks that the mean of several folders' probabilities gives.
@@ -110,31 +99,38 @@ def ensemble_folders(
             --save_probabilities``.
         output: Folder for masks and ``predictions.json``.
         weights: See `shares`.
-        png: Also write PNG masks.
+        outputs: What is written beside the masks; no overlays, as there are no images.
         overwrite: Combine completed cases again.
 
     Raises:
         UserError: There are no such folders, or they do not go together.
     """
+    outputs = outputs or Outputs()
     opened = [open_folder(Path(folder)) for folder in folders]
-    names = [str(folder.path) for folder in opened]
-    check_agreement(names, [folder.definition for folder in opened])
-    given = shares(weights, [folder.validation_dice for folder in opened], names)
     target = Path(output)
+    if outputs.overlay:
+        raise UserError(
+            "an overlay needs the images, and folders of probabilities hold none",
+            where="overlay",
+            mend="leave it out, or give images and models instead of folders",
+        )
     if target.resolve() in [folder.path.resolve() for folder in opened]:
         raise UserError(
             "the masks would take the place of those that are combined",
             where=target,
             mend="choose another folder with -o",
         )
-    model = {
-        "ensemble": [folder.model for folder in opened],
-        "weights": given,
-        "weighted_by": weights if isinstance(weights, str) else "numbers",
-    }
-    ensemble = _FolderEnsemble(opened, given, target, png=png)
-    run = FolderRun(target, Outputs(png=png).names, ensemble.run)
-    return run.over(ensemble.cases(), model, overwrite=overwrite)
+    combination = Combination(
+        [str(folder.path) for folder in opened],
+        [folder.definition for folder in opened],
+        [folder.model for folder in opened],
+        weights=weights,
+        target=target,
+        outputs=outputs,
+    )
+    ensemble = _FolderEnsemble(opened, combination)
+    run = FolderRun(target, outputs.names, ensemble.run)
+    return run.over(ensemble.cases(), combination.identity(), overwrite=overwrite)
 
 
 def open_folder(path: Path) -> ProbabilityFolder:
@@ -178,25 +174,15 @@ def open_folder(path: Path) -> ProbabilityFolder:
 @dataclass(frozen=True)
 class _Averaged:
     case: InputCase
-    labels: npt.NDArray[np.unsignedinteger]
-    geometry: Geometry
+    prediction: Prediction
+    grid: LoadedCase
     start: float
 
 
 class _FolderEnsemble:
-    def __init__(
-        self,
-        folders: Sequence[ProbabilityFolder],
-        weights: Sequence[float],
-        target: Path,
-        *,
-        png: bool,
-    ):
+    def __init__(self, folders: Sequence[ProbabilityFolder], combination: Combination):
         self._folders = folders
-        self._weights = weights
-        self._target = target
-        self._png = png
-        self._manager = folders[0].definition.manager()
+        self._combination = combination
 
     def cases(self) -> list[InputCase]:
         """Return all cases that one of the folders has, with the files that there are of them."""
@@ -220,32 +206,25 @@ class _FolderEnsemble:
                 mend="predict it with that model too",
             )
         mean = WeightedMean()
-        for folder, weight in zip(self._folders, self._weights, strict=True):
+        for folder, weight in zip(self._folders, self._combination.weights, strict=True):
             stored = read_probabilities(folder.file(case.name))
             mean.add(stored.probabilities, weight)
-        if len(mean.values) != self._manager.num_segmentation_heads:
+        heads = self._combination.definition.manager.num_segmentation_heads
+        if len(mean.values) != heads:
             raise DataError(
-                f"there are probabilities of {len(mean.values)} classes, and labels of "
-                f"{self._manager.num_segmentation_heads}",
+                f"there are probabilities of {len(mean.values)} classes, and labels of {heads}",
                 where=case.files[0],
                 mend="predict again",
             )
-        size = mean.values.shape[1:]
-        geometry = self._folders[0].geometry(case.name, size)
-        return _Averaged(case, mean.labels(self._manager), geometry, start)
+        geometry = self._folders[0].geometry(case.name, mean.values.shape[1:])
+        grid = LoadedCase.on_grid(np.empty((0, *mean.values.shape[1:])), geometry)
+        self._combination.outputs.check(grid)
+        return _Averaged(case, self._combination.prediction(mean), grid, start)
 
     def _submit(
         self, together: Sequence[_Averaged], writers: ThreadPoolExecutor
     ) -> list[Future[Outcome]]:
-        return [writers.submit(self._write, averaged) for averaged in together]
-
-    def _write(self, averaged: _Averaged) -> Outcome:
-        written = write_labels(
-            averaged.labels,
-            averaged.geometry,
-            averaged.case,
-            self._target,
-            self._manager,
-            png=self._png,
-        )
-        return outcome_of(averaged.case, written, time.monotonic() - averaged.start)
+        write = self._combination.write
+        return [
+            writers.submit(write, one.prediction, one.grid, one.case, one.start) for one in together
+        ]

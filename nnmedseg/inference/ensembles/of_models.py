@@ -6,32 +6,25 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from nnmedseg.errors import UserError
-from nnmedseg.inference.ensembles.mean import (
-    LabelDefinition,
-    WeightedMean,
-    Weighting,
-    check_agreement,
-    outcome_of,
-    shares,
-    write_labels,
-)
+from nnmedseg.inference.ensembles.combining import Combination
+from nnmedseg.inference.ensembles.mean import WeightedMean, Weighting
 from nnmedseg.inference.folders.manifest import Manifest, Outcome
 from nnmedseg.inference.folders.memory import check_input_memory, check_memory
 from nnmedseg.inference.folders.overlapping import overlapped
 from nnmedseg.inference.folders.predict import identity
 from nnmedseg.inference.folders.run import FolderRun
 from nnmedseg.inference.inputs.cases import InputCase, LoadedCase, find_cases
-from nnmedseg.inference.inputs.geometry import Geometry, as_in_file
+from nnmedseg.inference.inputs.geometry import as_in_file
 from nnmedseg.inference.inputs.prompts import open_prompts
+from nnmedseg.inference.label_definition import LabelDefinition
 from nnmedseg.inference.outputs.chosen import Outputs
 from nnmedseg.inference.predictor import MedSegPredictor
 
@@ -57,7 +50,7 @@ def ensemble_models(
     output: str | Path,
     *,
     weights: Weighting,
-    png: bool = False,
+    outputs: Outputs | None = None,
     overwrite: bool = False,
 ) -> Manifest:
     """Predict each image with all models and write the masks that their mean gives.
@@ -70,30 +63,28 @@ def ensemble_models(
         images: See `find_cases`.
         output: Folder for masks and ``predictions.json``.
         weights: See `shares`.
-        png: Also write PNG masks.
+        outputs: What is written beside the masks.
         overwrite: Predict completed cases again.
 
     Raises:
         UserError: The models do not go together, or there are no images.
     """
-    names = [str(member.model) for member in members]
-    check_agreement(names, [LabelDefinition.of(member.dataset_json) for member in members])
+    outputs = outputs or Outputs()
     for member in members:
         open_prompts(member)  # an ensemble has no points to give
-    models = [identity(member) for member in members]
-    given = shares(weights, [model["validation_dice"] for model in models], names)
+    combination = Combination(
+        [str(member.model) for member in members],
+        [LabelDefinition.of(member.dataset_json) for member in members],
+        [identity(member) for member in members],
+        weights=weights,
+        target=Path(output),
+        outputs=outputs,
+    )
     cases = _cases_of_all(members, images)
-    target = Path(output)
-    outputs = Outputs(png=png)
-    outputs.refuse_conflicts(cases, target)
-    model = {
-        "ensemble": models,
-        "weights": given,
-        "weighted_by": weights if isinstance(weights, str) else "numbers",
-    }
-    ensemble = _ModelEnsemble(members, given, target, png=png)
-    run = FolderRun(target, outputs.names, ensemble.run)
-    return run.over(cases, model, overwrite=overwrite)
+    outputs.refuse_conflicts(cases, combination.target)
+    ensemble = _ModelEnsemble(members, combination)
+    run = FolderRun(combination.target, outputs.names, ensemble.run)
+    return run.over(cases, combination.identity(), overwrite=overwrite)
 
 
 def _cases_of_all(
@@ -113,36 +104,45 @@ def _cases_of_all(
 
 
 class _ModelEnsemble:
-    def __init__(
-        self,
-        members: Sequence[MedSegPredictor],
-        weights: Sequence[float],
-        target: Path,
-        *,
-        png: bool,
-    ):
+    def __init__(self, members: Sequence[MedSegPredictor], combination: Combination):
         self._members = members
-        self._weights = weights
-        self._target = target
-        self._png = png
+        self._combination = combination
 
     def run(self, cases: Sequence[InputCase]) -> Iterator[Outcome]:
         """Yield what becomes of each case."""
         return overlapped(cases, self._prepare, self._predict)
 
     def _prepare(self, case: InputCase) -> _Prepared:
-        outputs = Outputs(png=self._png, probabilities="float16")
-        inputs = []
+        wanted = self._combination.outputs
+        inputs: list[_Input] = []
         for member in self._members:
             check_input_memory(member, case)
             loaded = member.load(case)
-            outputs.check(loaded)
+            wanted.check(loaded)
             data, properties = member.preprocess(loaded)
-            heads = member.label_manager.num_segmentation_heads
-            mean = heads * math.prod(loaded.image.shape[1:]) * np.float32().itemsize
-            check_memory(member, data.shape[1:], properties, outputs, besides=mean)
-            inputs.append(_Input(loaded.without_pixels(), data, properties))
+            self._check_memory(member, data.shape[1:], properties)
+            if not wanted.overlay or inputs:  # an overlay shows the first model's image
+                loaded = loaded.without_pixels()
+            inputs.append(_Input(loaded, data, properties))
         return _Prepared(case, inputs)
+
+    def _check_memory(
+        self, member: MedSegPredictor, shape: Sequence[int], properties: dict[str, Any]
+    ) -> None:
+        """Refuse an image for which there is not enough memory.
+
+        It is needed for what the model makes of it, for the mean, and for what is being written of
+        the image before.
+        """
+        wanted = self._combination.outputs
+        heads = member.label_manager.num_segmentation_heads
+        of_each = heads * np.float32().itemsize
+        of_each += np.float16().itemsize * (
+            heads * (wanted.probabilities is not None) + wanted.uncertainty
+        )
+        besides = of_each * math.prod(properties["shape_before_cropping"])
+        outputs = replace(wanted, probabilities="float16", uncertainty=False)
+        check_memory(member, shape, properties, outputs, besides=besides)
 
     def _predict(
         self, together: Sequence[_Prepared], writers: ThreadPoolExecutor
@@ -152,25 +152,19 @@ class _ModelEnsemble:
     def _predict_one(self, prepared: _Prepared, writers: ThreadPoolExecutor) -> Future[Outcome]:
         start = time.monotonic()
         mean = WeightedMean()
-        for member, one, weight in zip(self._members, prepared.inputs, self._weights, strict=True):
+        weights = self._combination.weights
+        for member, one, weight in zip(self._members, prepared.inputs, weights, strict=True):
             prediction = member.predict(one.data, one.properties, probabilities=True)
             if prediction.probabilities is None:
                 raise TypeError("probabilities were asked for")
             values, geometry = as_in_file(prediction.probabilities, one.loaded)
             mean.add(values, weight)
-        # Not left to the writer: the probabilities of two images would be in memory then.
-        labels = mean.labels(self._members[0].label_manager)
-        return writers.submit(self._write, prepared, labels, geometry, start)
-
-    def _write(
-        self,
-        prepared: _Prepared,
-        labels: npt.NDArray[np.unsignedinteger],
-        geometry: Geometry,
-        start: float,
-    ) -> Outcome:
-        manager = self._members[0].label_manager
-        case = prepared.case
-        written = write_labels(labels, geometry, case, self._target, manager, png=self._png)
+        image = np.empty((0, *values.shape[1:]), np.float32)
+        if self._combination.outputs.overlay:
+            shown = prepared.inputs[0].loaded
+            image, _ = as_in_file(shown.image, shown)
         notes = dict.fromkeys(note for one in prepared.inputs for note in one.loaded.notes)
-        return outcome_of(case, written, time.monotonic() - start, list(notes))
+        grid = LoadedCase.on_grid(image, geometry, tuple(notes))
+        # Not left to the writer: the means of two images would be in memory then.
+        combined = self._combination.prediction(mean)
+        return writers.submit(self._combination.write, combined, grid, prepared.case, start)

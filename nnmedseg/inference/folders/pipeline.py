@@ -18,6 +18,7 @@ from nnmedseg.inference.folders.memory import check_input_memory, check_memory
 from nnmedseg.inference.folders.overlapping import overlapped
 from nnmedseg.inference.inputs.cases import InputCase, LoadedCase
 from nnmedseg.inference.inputs.prompts import PreparedCase, Prompts
+from nnmedseg.inference.label_definition import LabelDefinition
 from nnmedseg.inference.outputs.chosen import Outputs
 from nnmedseg.inference.postprocessing.rules import PostProcessing
 from nnmedseg.inference.predictor import MedSegPredictor
@@ -59,6 +60,7 @@ class Pipeline:
         postprocessing: PostProcessing | None = None,
     ):
         self._predictor = predictor
+        self._definition = LabelDefinition.of(predictor.dataset_json)
         self._target = target
         self._outputs = outputs
         self._prompts = prompts
@@ -132,7 +134,7 @@ class Pipeline:
         if self._postprocessing is not None:
             labels = self._postprocessing(prediction.labels, loaded.properties["spacing"])
             prediction = replace(prediction, labels=labels)
-        self._outputs.write(prediction, loaded, case, self._target, self._predictor)
+        self._outputs.write(prediction, loaded, case, self._target, self._definition)
         hashes = {name: hash_of_file(self._target / name) for name in self._outputs.names(case)}
         return Outcome(
             case.name,

@@ -58,6 +58,19 @@ class LoadedCase:
     geometry: Geometry | None = None
     notes: tuple[str, ...] = ()
 
+    @classmethod
+    def on_grid(
+        cls, image: npt.NDArray[Any], geometry: Geometry, notes: tuple[str, ...] = ()
+    ) -> LoadedCase:
+        """Return an image ``(C, Z, H, W)`` that is in the order of axes of its file.
+
+        Args:
+            image: The pixels.
+            geometry: The grid of the file.
+            notes: See above.
+        """
+        return cls(image, {"spacing": geometry.spacing[::-1]}, geometry, notes)
+
     def without_pixels(self) -> LoadedCase:
         """Return the case with an empty image, for writing what needs none."""
         return replace(self, image=np.empty((0, *self.image.shape[1:]), self.image.dtype))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nnmedseg.errors import DataError, UserError
 from nnmedseg.inference.inputs.cases import InputCase, LoadedCase
 from nnmedseg.inference.inputs.geometry import as_in_file, write_map
+from nnmedseg.inference.label_definition import LabelDefinition
 from nnmedseg.inference.outputs.masks import write_mask
 from nnmedseg.inference.outputs.overlays import OVERLAY_ENDING, write_overlay
 from nnmedseg.inference.outputs.probabilities import (
@@ -21,9 +21,6 @@ from nnmedseg.inference.outputs.probabilities import (
     write_probabilities,
 )
 from nnmedseg.inference.prediction import Prediction
-
-if TYPE_CHECKING:
-    from nnmedseg.inference.predictor import MedSegPredictor
 
 MASK_ENDING = ".nii.gz"
 PNG_ENDING = ".png"
@@ -115,13 +112,21 @@ class Outputs:
         loaded: LoadedCase,
         case: InputCase,
         target: Path,
-        predictor: MedSegPredictor,
+        definition: LabelDefinition,
     ) -> None:
-        """Write the files of a case, those of `names`, into the folder ``target``."""
+        """Write the files of a case, those of `names`, into the folder ``target``.
+
+        Args:
+            prediction: With everything that is wanted.
+            loaded: The image; its pixels are needed for an overlay only.
+            case: The case.
+            target: The folder.
+            definition: What the labels are.
+        """
         base = target / case.name
-        write_mask(prediction.labels, _beside(base, MASK_ENDING), loaded, predictor)
+        write_mask(prediction.labels, _beside(base, MASK_ENDING), loaded, definition.manager)
         if self.png:
-            write_mask(prediction.labels, _beside(base, PNG_ENDING), loaded, predictor)
+            write_mask(prediction.labels, _beside(base, PNG_ENDING), loaded, definition.manager)
         if self.overlay:
             write_overlay(prediction.labels, _beside(base, OVERLAY_ENDING), loaded)
         if self.probabilities is not None and prediction.probabilities is not None:
@@ -129,25 +134,13 @@ class Outputs:
             write_probabilities(
                 values,
                 _beside(base, PROBABILITIES_ENDING),
-                labels=names_of_channels(predictor.dataset_json["labels"]),
+                labels=definition.channel_names,
                 geometry=geometry,
                 stored_as=self.probabilities,
             )
         if self.uncertainty and prediction.uncertainty is not None:
             uncertainty = prediction.uncertainty.astype(np.float32)
             write_map(uncertainty, _beside(base, UNCERTAINTY_ENDING), loaded)
-
-
-def names_of_channels(labels: Mapping[str, int | Sequence[int]]) -> list[str]:
-    """Return the names of the classes or regions that a model gives probabilities of, in order.
-
-    Args:
-        labels: Number, or numbers of a region, of each name, as ``dataset.json`` has them.
-    """
-    numbers = {name: np.atleast_1d(label) for name, label in labels.items() if name != "ignore"}
-    if any(len(label) > 1 for label in numbers.values()):
-        return [name for name, label in numbers.items() if label.any()]
-    return sorted(numbers, key=lambda name: int(numbers[name][0]))
 
 
 def _beside(base: Path, ending: str) -> Path:

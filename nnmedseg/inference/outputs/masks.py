@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
     from nnmedseg.inference.inputs.cases import LoadedCase
-    from nnmedseg.inference.predictor import MedSegPredictor
 
 LARGEST_OF_8_BITS = 255
 
@@ -26,7 +25,7 @@ def write_mask(
     labels: npt.NDArray[np.unsignedinteger],
     path: Path,
     loaded: LoadedCase,
-    predictor: MedSegPredictor,
+    label_manager: LabelManager,
 ) -> None:
     """Write a label map ``(Z, H, W)`` as NIfTI or PNG, by the ending of the path.
 
@@ -34,7 +33,7 @@ def write_mask(
     `write_png_mask`.
     """
     if path.suffix == ".png":
-        write_png_mask(labels, path, predictor.label_manager)
+        write_png_mask(labels, path, label_manager)
     else:
         write_map(labels, path, loaded)
 

@@ -251,7 +251,7 @@ class Reduction:
             self._probabilities.box[everywhere] = manager.apply_inference_nonlin(logits).numpy()
         if self._uncertainty is not None:
             means = self._interpolate(self._means, block)
-            self._uncertainty.box[block] = _entropy(means.float(), manager.has_regions).numpy()
+            self._uncertainty.box[block] = entropy(means.float(), manager.has_regions).numpy()
 
     def _interpolate(self, buffer: RowBuffer, block: tuple[slice, slice]) -> torch.Tensor:
         rows, lines = block
@@ -275,7 +275,7 @@ def _takes_largest(manager: LabelManager) -> bool:
     )
 
 
-def _entropy(probabilities: torch.Tensor, are_regions: bool) -> torch.Tensor:
+def entropy(probabilities: torch.Tensor, are_regions: bool) -> torch.Tensor:
     """Return the entropy of ``(K, ...)`` probabilities, from 0 to 1 for the largest possible."""
     if are_regions:
         both = torch.special.entr(probabilities) + torch.special.entr(1 - probabilities)

@@ -68,7 +68,7 @@ def copies(folders, tmp_path):
 
 
 def combine(folders, output, **changes):
-    return nnmedseg.ensemble(output, probabilities=folders, **changes)
+    return nnmedseg.ensemble(output, folders=folders, **changes)
 
 
 def mean_of(folders, case, weights):

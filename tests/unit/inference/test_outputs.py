@@ -16,7 +16,8 @@ from nnmedseg.errors import DataError, UserError
 from nnmedseg.evaluation.overlay import label_colours
 from nnmedseg.inference.inputs.cases import InputCase, find_cases
 from nnmedseg.inference.inputs.loading import load_natural
-from nnmedseg.inference.outputs.chosen import Outputs, names_of_channels
+from nnmedseg.inference.label_definition import LabelDefinition
+from nnmedseg.inference.outputs.chosen import Outputs
 from nnmedseg.inference.outputs.overlays import LARGEST_SIDE, choose_slices, draw_overlay
 from nnmedseg.inference.outputs.probabilities import read_probabilities
 from nnmedseg.inference.prediction import Prediction
@@ -27,6 +28,7 @@ from .plain_model import plain_model
 
 ALL = Outputs(png=True, overlay=True, probabilities="uint8", uncertainty=True)
 THREE = {"a": 1, "b": 2, "c": 3}
+DEFINITION = LabelDefinition({"background": 0, **THREE})
 
 
 @pytest.fixture(scope="module")
@@ -55,17 +57,17 @@ def prediction_of(labels):
     return Prediction(labels, probabilities, np.full(labels.shape, 0.25, np.float16))
 
 
-def test_names_are_those_of_the_files_written(tmp_path, predictor):
+def test_names_are_those_of_the_files_written(tmp_path):
     case, loaded = picture(tmp_path)
     (tmp_path / "out").mkdir()
-    ALL.write(prediction_of(squares()), loaded, case, tmp_path / "out", predictor)
+    ALL.write(prediction_of(squares()), loaded, case, tmp_path / "out", DEFINITION)
     assert {path.name for path in (tmp_path / "out").iterdir()} == set(ALL.names(case))
     assert len(ALL.names(case)) == 5
 
 
-def test_only_the_mask_is_written_unless_more_is_asked_for(tmp_path, predictor):
+def test_only_the_mask_is_written_unless_more_is_asked_for(tmp_path):
     case, loaded = picture(tmp_path)
-    Outputs().write(prediction_of(squares()), loaded, case, tmp_path / "out", predictor)
+    Outputs().write(prediction_of(squares()), loaded, case, tmp_path / "out", DEFINITION)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["case.nii.gz"]
 
 
@@ -82,26 +84,26 @@ def test_the_command_writes_what_it_is_asked_for(tmp_path, predictor, monkeypatc
         assert written == {*ALL.names(case), "predictions.json"}
 
 
-def test_png_masks_of_several_classes_hold_their_labels(tmp_path, predictor):
+def test_png_masks_of_several_classes_hold_their_labels(tmp_path):
     case, loaded = picture(tmp_path)
-    ALL.write(prediction_of(squares()), loaded, case, tmp_path / "out", predictor)
+    ALL.write(prediction_of(squares()), loaded, case, tmp_path / "out", DEFINITION)
     assert np.array_equal(np.array(Image.open(tmp_path / "out" / "case.png")), squares()[0])
 
 
 def test_png_masks_of_one_class_hold_0_and_255(tmp_path):
-    predictor = MedSegPredictor.from_folder(plain_model(tmp_path / "model"))
+    definition = LabelDefinition({"background": 0, "a": 1})
     case, loaded = picture(tmp_path)
     labels = (squares() == 1).astype(np.uint8)
-    Outputs(png=True).write(Prediction(labels), loaded, case, tmp_path / "out", predictor)
+    Outputs(png=True).write(Prediction(labels), loaded, case, tmp_path / "out", definition)
     assert np.array_equal(np.array(Image.open(tmp_path / "out" / "case.png")), labels[0] * 255)
 
 
 def test_labels_above_255_get_png_masks_of_16_bits(tmp_path):
     many = {f"class {label}": label for label in range(1, 301)}
-    predictor = MedSegPredictor.from_folder(plain_model(tmp_path / "model", labels=many))
+    definition = LabelDefinition({"background": 0, **many})
     case, loaded = picture(tmp_path)
     labels = squares().astype(np.uint16) * 100
-    Outputs(png=True).write(Prediction(labels), loaded, case, tmp_path / "out", predictor)
+    Outputs(png=True).write(Prediction(labels), loaded, case, tmp_path / "out", definition)
     stored = imagecodecs.png_decode((tmp_path / "out" / "case.png").read_bytes())
     assert stored.dtype == np.uint16
     assert np.array_equal(stored, labels[0])
@@ -110,12 +112,12 @@ def test_labels_above_255_get_png_masks_of_16_bits(tmp_path):
 
 
 @pytest.mark.parametrize(("kind", "error"), [("float16", 2**-11), ("uint8", 0.5 / 255 + 2**-11)])
-def test_probabilities_come_back(tmp_path, predictor, kind, error):
+def test_probabilities_come_back(tmp_path, kind, error):
     case, loaded = picture(tmp_path)
     probabilities = np.random.default_rng(0).dirichlet(np.ones(4), (1, 30, 40))
     probabilities = np.moveaxis(probabilities, -1, 0).astype(np.float16)
     prediction = Prediction(squares(), probabilities)
-    Outputs(probabilities=kind).write(prediction, loaded, case, tmp_path, predictor)
+    Outputs(probabilities=kind).write(prediction, loaded, case, tmp_path, DEFINITION)
     stored = read_probabilities(tmp_path / "case_probabilities.npz")
     assert stored.probabilities.shape == (4, 1, 30, 40)
     assert np.abs(stored.probabilities.astype(float) - probabilities).max() <= error
@@ -123,12 +125,12 @@ def test_probabilities_come_back(tmp_path, predictor, kind, error):
     assert stored.spacing == (1, 1, 1)
 
 
-def test_uncertainty_lies_on_the_grid_of_the_mask(tmp_path, predictor):
+def test_uncertainty_lies_on_the_grid_of_the_mask(tmp_path):
     SimpleITK.WriteImage(oblique_image((2, 30, 40)), str(tmp_path / "case.nrrd"))
     (case,) = find_cases(tmp_path / "case.nrrd", 3, pictures=True)
     prediction = prediction_of(squares((2, 30, 40)))
     Outputs(uncertainty=True).write(
-        prediction, load_natural(case, 3), case, tmp_path / "out", predictor
+        prediction, load_natural(case, 3), case, tmp_path / "out", DEFINITION
     )
     mask = nibabel.load(tmp_path / "out" / "case.nii.gz")
     uncertainty = nibabel.load(tmp_path / "out" / "case_uncertainty.nii.gz")
@@ -139,12 +141,12 @@ def test_uncertainty_lies_on_the_grid_of_the_mask(tmp_path, predictor):
 
 def test_regions_are_named_without_the_background():
     labels = {"background": 0, "whole": [1, 2], "core": [2], "ignore": 3}
-    assert names_of_channels(labels) == ["whole", "core"]
+    assert LabelDefinition(labels).channel_names == ["whole", "core"]
 
 
 def test_classes_are_named_in_the_order_of_their_labels():
     labels = {"background": 0, "b": 2, "a": 1, "ignore": 3}
-    assert names_of_channels(labels) == ["background", "a", "b"]
+    assert LabelDefinition(labels).channel_names == ["background", "a", "b"]
 
 
 def test_a_volume_cannot_be_written_as_png(tmp_path):
