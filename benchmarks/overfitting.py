@@ -49,6 +49,13 @@ def losses(fold: Path) -> tuple[float, float]:
     return values[0], values[-1]
 
 
+def starting_weights(options: argparse.Namespace) -> str:
+    """Return what the networks start from, in words."""
+    if options.encoder_weights == "none":
+        return "random weights"
+    return f"encoder weights of {Path(options.encoder_weights).name}"
+
+
 def main() -> int:
     """Train each trainer, and tell what it has learnt."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -58,6 +65,7 @@ def main() -> int:
     parser.add_argument("--working-size", type=int, default=96)
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--encoder-weights", default="none", help="see nnmedseg_train --help")
     add_network_options(parser)
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
@@ -71,7 +79,7 @@ def main() -> int:
         report.text(
             f"{training_images(workspace)} photographs of ISIC 2018, shorter side "
             f"{options.working_size} pixels, {options.epochs * options.iterations} batches of "
-            f"{options.batch_size} without augmentation, random weights, recipe 2d."
+            f"{options.batch_size} without augmentation, {starting_weights(options)}, recipe 2d."
         )
         plan = ("-d", "2", "--working-size", str(options.working_size), "-tr", *names)
         require("plan_and_preprocess", *plan, "--workspace", workspace)
@@ -92,7 +100,7 @@ def overfits(name: str, workspace: Path, options: argparse.Namespace, report: Re
         "--epochs": options.epochs,
         "--iterations": options.iterations,
         "--batch-size": options.batch_size,
-        "--encoder-weights": "none",
+        "--encoder-weights": options.encoder_weights,
         "--device": options.device,
         "--seed": 0,
     }

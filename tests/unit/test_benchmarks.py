@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import torch
 
 from nnmedseg.networks import create_network
 from nnmedseg.ops import deformable_depthwise_conv, depthwise_conv, selective_scan, ssd
+from nnmedseg.weights import load_encoder_weights
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -284,3 +286,17 @@ def test_inference_volume_tells_dice_of_the_worst_class(script, tmp_path):
     bench = inference_volume.Bench(tmp_path, threads=1, memory=0, turns=1)
     volume = inference_volume.Volume(4, (1, 1, 8), (1, 1, 8))
     assert inference_volume.compare(bench, volume) == (0.125, 0.8)
+
+
+def test_a_stand_in_for_sam_is_a_file_to_start_from(tmp_path):
+    """It holds all of SAM that the network has, and changes what the network computes."""
+    options = BENCHMARKS / "small_sam.json"
+    output = tmp_path / "stand_in.pth"
+    settings = ("--network-options", options, "--batches", 1, "--batch-size", 1, "--output", output)
+    run("stand_in_sam.py", *map(str, settings))
+    arguments = json.loads(options.read_text())["promise_apm_ips"]
+    network = create_network("promise_apm_ips", input_channels=3, num_classes=2, **arguments)
+    before = {name: value.clone() for name, value in network.sam.state_dict().items()}
+    report = load_encoder_weights("promise_apm_ips", network, output)
+    assert len(report.loaded) == len(before)
+    assert any(not value.equal(before[name]) for name, value in network.sam.state_dict().items())
