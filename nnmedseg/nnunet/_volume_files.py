@@ -11,8 +11,9 @@ import SimpleITK
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
-from nnmedseg.data.simple_itk import Header, alone, read_header
+from nnmedseg.data.simple_itk import Header, read_header
 from nnmedseg.data.volumes import read_channels, read_volume
+from nnmedseg.nnunet.one_at_a_time import OneAtATime
 
 NIFTI_ENDINGS = (".nii", ".nii.gz")
 TYPES = {
@@ -41,8 +42,7 @@ def read_images(
     volumes = _volumes(headers, files)
     if volumes is None or headers[0] is None:
         _refuse_damaged(reader, files)
-        with alone():
-            return reader.read_images(files)
+        return OneAtATime(reader).read_images(files)
     data = np.empty((len(volumes), *volumes[0].shape), np.float32)
     for channel, volume in zip(data, volumes, strict=True):
         channel[...] = volume
@@ -58,8 +58,7 @@ def read_labels(reader: BaseReaderWriter, path: str) -> np.ndarray:
     volumes = _volumes([_header(reader, path)], [path])
     if volumes is not None:
         return volumes[0][None]
-    with alone():
-        return reader.read_seg(path)[0]
+    return OneAtATime(reader).read_seg(path)[0]
 
 
 def _refuse_damaged(reader: BaseReaderWriter, files: Sequence[str]) -> None:

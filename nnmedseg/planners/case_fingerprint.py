@@ -13,6 +13,7 @@ from PIL import Image
 from nnmedseg.data.components import region_spans
 from nnmedseg.data.fingerprint import Distribution
 from nnmedseg.errors import DataError
+from nnmedseg.nnunet._volume_files import read_images, read_labels
 from nnmedseg.nnunet.photographs import SPACING, read_photograph
 
 PIXELS_AT_ONCE = 2**18
@@ -85,10 +86,12 @@ def measure_photograph(case: Mapping[str, Any], ignored: int | None = None) -> C
 def measure_volume(
     reader: BaseReaderWriter, case: Mapping[str, Any], ignored: int | None = None
 ) -> CaseFingerprint:
-    """Measure a volume and its label map, read by nnU-Net; otherwise as ``measure_photograph``."""
+    """Measure a volume and its label map, as nnU-Net reads them; see ``measure_photograph``."""
     try:
-        image, properties = reader.read_images(case["images"])
-        label_map, _ = reader.read_seg(case["label"])
+        image, properties = read_images(reader, case["images"])
+        label_map = read_labels(reader, case["label"])
+    except DataError:
+        raise
     except Exception as error:  # readers raise errors of many kinds for damaged files
         raise DataError(
             f"an image or its label cannot be read: {error}",

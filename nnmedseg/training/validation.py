@@ -16,8 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from batchgenerators.utilities.file_and_folder_operations import save_pickle
 from nnunetv2.evaluation.evaluate_predictions import compute_metrics, save_summary_json
-from nnunetv2.inference.export_prediction import export_prediction_from_logits
+from nnunetv2.inference.export_prediction import (
+    convert_predicted_logits_to_segmentation_with_correct_shape,
+)
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
@@ -26,6 +29,7 @@ from torch import distributed as dist
 from nnmedseg.data.splits import hash_of_split_in
 from nnmedseg.networks.adapter import PlannedNetwork
 from nnmedseg.nnunet import captured_output
+from nnmedseg.nnunet.one_at_a_time import OneAtATime
 from nnmedseg.progress import track
 from nnmedseg.training.group import gathered, in_group
 from nnmedseg.training.pretrained import unwrapped
@@ -141,21 +145,26 @@ def _export_and_score(
     *,
     save_probabilities: bool,
 ) -> dict[str, Any]:
-    export_prediction_from_logits(
+    labels = convert_predicted_logits_to_segmentation_with_correct_shape(
         logits,
-        properties,
-        trainer.configuration_manager,
         trainer.plans_manager,
-        trainer.dataset_json,
-        str(target / name),
-        save_probabilities,
+        trainer.configuration_manager,
+        trainer.label_manager,
+        properties,
+        return_probabilities=save_probabilities,
         num_threads_torch=torch.get_num_threads(),
     )
+    if save_probabilities:
+        labels, probabilities = labels
+        np.savez_compressed(target / f"{name}.npz", probabilities=probabilities)
+        save_pickle(properties, str(target / f"{name}.pkl"))
+    files = OneAtATime(trainer.plans_manager.image_reader_writer_class())
     file_name = name + trainer.dataset_json["file_ending"]
+    files.write_seg(labels, str(target / file_name), properties)
     return compute_metrics(
         str(Path(trainer.preprocessed_dataset_folder_base) / "gt_segmentations" / file_name),
         str(target / file_name),
-        trainer.plans_manager.image_reader_writer_class(),
+        files,
         _labels(trainer),
         trainer.label_manager.ignore_label,
     )

@@ -16,7 +16,7 @@ from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 
 from nnmedseg.data.dicom_series import read_series
 from nnmedseg.data.images import Picture, read_picture, to_8_bits
-from nnmedseg.data.simple_itk import alone, read_header
+from nnmedseg.data.simple_itk import read_header
 from nnmedseg.data.volumes import (
     Volume,
     geometry_difference,
@@ -29,6 +29,7 @@ from nnmedseg.errors import DataError
 from nnmedseg.inference.inputs.cases import InputCase, LoadedCase
 from nnmedseg.inference.inputs.geometry import Geometry
 from nnmedseg.nnunet._volume_files import read_images
+from nnmedseg.nnunet.one_at_a_time import OneAtATime
 from nnmedseg.nnunet.photographs import read_photograph
 
 NATURAL_SPACING = (999.0, 1.0, 1.0)  # what nnU-Net's reader of photographs reports
@@ -226,8 +227,7 @@ def _load_volumes(volumes: Sequence[Volume], reader: BaseReaderWriter) -> Loaded
         files = [str(Path(folder) / f"{number}.nii.gz") for number in range(len(volumes))]
         for volume, file in zip(volumes, files, strict=True):
             write_nifti(volume, file)
-        with alone():
-            return LoadedCase(*reader.read_images(files))
+        return LoadedCase(*OneAtATime(reader).read_images(files))
 
 
 def _as_simpleitk_reads(volumes: Sequence[Volume]) -> LoadedCase:

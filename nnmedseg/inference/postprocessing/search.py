@@ -20,7 +20,6 @@ import numpy.typing as npt
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnmedseg.cores import cpu_count
-from nnmedseg.data.simple_itk import alone
 from nnmedseg.errors import DataError
 from nnmedseg.files import write_json
 from nnmedseg.inference.postprocessing.choice import (
@@ -49,6 +48,7 @@ from nnmedseg.inference.postprocessing.rules import (
 from nnmedseg.inference.predictor import NATURAL_READER
 from nnmedseg.inference.trained_folds import split_of
 from nnmedseg.inference.validation_folds import HeldOut, model_file
+from nnmedseg.nnunet.one_at_a_time import OneAtATime
 from nnmedseg.progress import track
 
 logger = logging.getLogger(__name__)
@@ -194,8 +194,7 @@ def _open(model: Path, cases: Sequence[HeldOut]) -> _Search:
 def _read(reader: Any, path: Path) -> tuple[npt.NDArray[np.unsignedinteger], dict[str, Any]]:
     """Return labels ``(Z, H, W)`` and what nnU-Net's reader says of them."""
     try:
-        with alone():
-            labels, properties = reader.read_seg(str(path))
+        labels, properties = OneAtATime(reader).read_seg(str(path))
     except Exception as error:
         raise DataError(f"the mask cannot be read: {error}", where=path) from error
     return np.rint(labels[0]).astype(np.uint16), properties

@@ -1,5 +1,6 @@
 """The fingerprint, against nnU-Net's on the same files."""
 
+import gzip
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -361,6 +362,15 @@ def test_a_damaged_volume_is_named(folders):
     label = volumes(folders).folder / "labelsTr" / "case_1.nii.gz"
     label.write_bytes(b"no volume")
     with pytest.raises(DataError, match="case_1"):
+        extract()
+
+
+def test_a_truncated_volume_is_not_filled_with_zeros(folders):
+    """As SimpleITK does, by which nnU-Net reads."""
+    label = volumes(folders).folder / "labelsTr" / "case_1.nii.gz"
+    content = gzip.decompress(label.read_bytes())
+    label.write_bytes(gzip.compress(content[: len(content) // 2]))
+    with pytest.raises(DataError, match="truncated"):
         extract()
 
 
