@@ -195,13 +195,13 @@ THREADS_AND_PROCESSES = """
     block(torch.randn(4, 3000, 8)).sum().backward()  # the threads exist before the fork
     fork = multiprocessing.get_context("fork")
     losses = [], []
+    pipes = [fork.Pipe(duplex=False) for _ in range(4)]
+    loaders = [fork.Process(target=load, args=(w,), daemon=True) for _, w in pipes]
+    for loader in loaders:  # before any training: a fork amid PyTorch's own work may hang
+        loader.start()
     trainers = [threading.Thread(target=train, args=(s, losses[s]), daemon=True) for s in (0, 1)]
     for trainer in trainers:
         trainer.start()
-    pipes = [fork.Pipe(duplex=False) for _ in range(4)]
-    loaders = [fork.Process(target=load, args=(w,), daemon=True) for _, w in pipes]
-    for loader in loaders:
-        loader.start()
     received = [[reader.recv() for _ in range(20)] for reader, _ in pipes]
     for one in (*trainers, *loaders):
         one.join()
