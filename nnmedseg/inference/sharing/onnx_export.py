@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 RULES = "nnmedseg"
 """The key of the metadata that hold what `rules_of` returns."""
 
-RUNNER = "onnx_runner.py"
+RUNNER, POSTPROCESSING = "onnx_runner.py", "onnx_postprocessing.py"
 TOLERANCE = 1e-3
 """Largest difference of logits from PyTorch's, in shares of the largest logit, or of 1."""
 
@@ -57,12 +57,13 @@ def export_onnx(
     folds: Sequence[int | str] | None = None,
     checkpoint: str = "final",
 ) -> float:
-    """Write a model as one ONNX file, and the runner that segments images with it beside it.
+    """Write a model as one ONNX file, and beside it the runner that segments images with it.
 
     The graph takes ``image`` ``(B, C, *patch)`` and returns ``logits`` ``(B, K, *patch)``, the mean
     over the folds. Batch, height and width may vary where the network is one of nnU-Net's; others
-    are laid out for one tile. The metadata hold the rest, see `rules_of`. Weights of more than
-    2 GB, which the format cannot hold, come to one file ``.onnx.data`` beside it.
+    are laid out for one tile. The metadata hold the rest, see `rules_of`; post-processing that the
+    model has learnt is done by a second script. Weights of more than 2 GB, which the format cannot
+    hold, come to one file ``.onnx.data`` beside it.
 
     Args:
         model: The model folder.
@@ -90,10 +91,10 @@ def export_onnx(
         difference = _compare(network, written, shapes)
         for file in sorted(Path(scratch).iterdir(), reverse=True):  # the weights first
             file.replace(target.parent / file.name)
-    with atomic_path(target.parent / RUNNER) as temporary:
-        shutil.copyfile(Path(__file__).with_name(RUNNER), temporary)
-    if rules["postprocessing_not_applied"] is not None:
-        logger.warning("The runner does not apply the model's post-processing")
+    scripts = [RUNNER] if rules["postprocessing"] is None else [RUNNER, POSTPROCESSING]
+    for script in scripts:
+        with atomic_path(target.parent / script) as temporary:
+            shutil.copyfile(Path(__file__).with_name(script), temporary)
     return difference
 
 

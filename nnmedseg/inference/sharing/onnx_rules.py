@@ -11,12 +11,10 @@ from nnunetv2.configuration import ANISO_THRESHOLD
 from nnmedseg.data.intensities import IMAGENET_DEVIATION, IMAGENET_MEAN
 from nnmedseg.data.released_input import RELEASED_INPUT
 from nnmedseg.errors import UserError
-from nnmedseg.files import read_json
 from nnmedseg.inference.inputs.loading import NATURAL_SPACING
-from nnmedseg.inference.postprocessing.rules import POSTPROCESSING_FILE
+from nnmedseg.inference.postprocessing.rules import PostProcessing
 from nnmedseg.inference.predictor import MedSegPredictor
 from nnmedseg.inference.sharing.archive import package_versions
-from nnmedseg.inference.sharing.private_paths import without_private_paths
 from nnmedseg.inference.sharing.weights_licence import licence_of_weights
 from nnmedseg.inference.sliding_window import WEIGHT_AT_THE_CENTRE
 from nnmedseg.inference.trained_folds import checkpoint_hashes
@@ -168,11 +166,10 @@ def divisors_of(predictor: MedSegPredictor) -> list[int]:
 def _facts(predictor: MedSegPredictor) -> dict[str, Any]:
     """Return what identifies the model."""
     plans = predictor.plans_manager.plans
-    postprocessing = predictor.model / POSTPROCESSING_FILE
+    learnt = PostProcessing.from_model(predictor.model)
     hashes = checkpoint_hashes(predictor.model, predictor.folds, predictor.checkpoint_name)
     first = predictor.model / f"fold_{predictor.folds[0]}" / predictor.checkpoint_name
     configuration = read_checkpoint(first)["init_args"]["configuration"]
-    learnt = read_json(postprocessing) if postprocessing.is_file() else None
     return {
         "model": f"{predictor.trainer_name}__{plans['plans_name']}__{configuration}",
         "dataset": plans["dataset_name"],
@@ -181,7 +178,7 @@ def _facts(predictor: MedSegPredictor) -> dict[str, Any]:
         "split_sha256": predictor.split_sha256,
         "versions": package_versions(),
         "weights_licence": licence_of_weights(plans, configuration),
-        "postprocessing_not_applied": without_private_paths(learnt),
+        "postprocessing": None if learnt is None else learnt.describe(),
     }
 
 

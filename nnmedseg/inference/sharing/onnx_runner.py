@@ -1,6 +1,7 @@
 """Segment with a model of nnmedseg_export: ``python onnx_runner.py MODEL.onnx IMAGE.npy MASK.npy``.
 
-It needs ONNX Runtime and NumPy alone. The spacing of a volume follows its mask: Z Y X.
+It needs ONNX Runtime and NumPy alone, and ``onnx_postprocessing.py`` where that was written beside
+it. The spacing of a volume follows its mask: Z Y X.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ def segment(model_path: str, image: np.ndarray, spacing: Any = None) -> np.ndarr
         raise ValueError("a volume needs its spacing along z, y and x")
     data, back = _preprocess(rules, volume, spacing)
     labels = _to_labels(rules, _tiled_logits(rules, data, session), back)
+    if rules["postprocessing"] is not None:
+        from onnx_postprocessing import postprocessed  # noqa: PLC0415 - lies there if needed
+
+        labels = postprocessed(labels, rules["postprocessing"], spacing)
     return labels if np.ndim(image) == 4 else labels[0]
 
 
