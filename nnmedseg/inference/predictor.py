@@ -23,9 +23,11 @@ from nnmedseg.cores import thread_count
 from nnmedseg.data.released_input import RELEASED_INPUT, prepare_as_released
 from nnmedseg.data.resizing import resize_labels
 from nnmedseg.errors import UserError, WeightsError
+from nnmedseg.inference.cpu_layout import lay_out_for_cpu
 from nnmedseg.inference.inputs.cases import InputCase, LoadedCase
 from nnmedseg.inference.inputs.loading import load_natural, load_with_reader
 from nnmedseg.inference.prediction import Prediction
+from nnmedseg.inference.side_by_side import side_by_side_for
 from nnmedseg.inference.sliding_window import Slab, SlidingWindow, window_bytes
 from nnmedseg.inference.tile_batches import TileBatches
 from nnmedseg.inference.to_labels.reduction import Reduction
@@ -108,19 +110,18 @@ class MedSegPredictor(nnUNetPredictor):
         model = Path(model)
         checkpoint_name = f"checkpoint_{checkpoint}.pth"
         chosen = choose_folds(model, folds, checkpoint_name)
-        if device is None or device.type == "cpu":
+        device = device or torch.device("cpu")
+        if device.type == "cpu":
             torch.set_num_threads(thread_count())
             reuse_freed_memory()
         with captured_output(logger):
-            predictor = cls(
-                device=device or torch.device("cpu"), use_mirroring=mirroring, allow_tqdm=False
-            )
+            predictor = cls(device=device, use_mirroring=mirroring, allow_tqdm=False)
             predictor._load(model, chosen, checkpoint_name)
         predictor.model = model
         predictor.folds = chosen
         predictor.split_sha256 = split_of(model, chosen)
         predictor.checkpoint_name = checkpoint_name
-        predictor.batches = TileBatches(predictor.device)
+        predictor.batches = TileBatches(device, side_by_side_for(predictor.network, device))
         if whole_images and not is_fully_convolutional(predictor.network):
             raise UserError(
                 "this network looks at the whole of what it is given, and was trained on patches",
@@ -169,6 +170,8 @@ class MedSegPredictor(nnUNetPredictor):
             elif number < len(self.list_of_parameters):
                 one = copy.deepcopy(first)
             networks.append(one.eval().to(self.device))
+            if self.device.type == "cpu":
+                lay_out_for_cpu(one)
         self.network = networks[0]
         self.list_of_parameters = [network.state_dict() for network in networks]
         return networks
@@ -318,7 +321,7 @@ class MedSegPredictor(nnUNetPredictor):
         if shape[0] > 1 or self.whole_images:
             return 1
         copies = self._sliding_window(shape).copies_at_once(shape)
-        return min(MOST_IMAGES, math.ceil(self.batches.size / copies))
+        return min(MOST_IMAGES, math.ceil(self.batches.worthwhile / copies))
 
     def predict(
         self,

@@ -6,9 +6,12 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+
+from nnmedseg.inference.side_by_side import SideBySide
 
 logger = logging.getLogger(__name__)
 
@@ -16,12 +19,19 @@ MOST_TILES = 64
 WORTHWHILE = 1.05
 """How much faster tiles have to be in a batch of twice the size."""
 
+TILES_OF_A_WORKER = 4
+"""How many tiles each worker gets, so that at the end few wait for the last one."""
+
+_Job = tuple[Tensor, tuple[int, ...]]
+"""A tile and the axes that it is mirrored along."""
+
 
 class TileBatches:
     """Runs networks on tiles and their mirrored copies, several at once where that is faster.
 
-    On a CPU each tile goes alone: a batch of 12 took twice the time of 12 tiles. On an accelerator
-    the first tiles tell: batches grow while a tile takes less time in them.
+    On a CPU each tile goes alone: a batch of 12 took twice the time of 12 tiles. Tiles of a network
+    that many threads do not make much faster go side by side there. On an accelerator the first
+    tiles tell: batches grow while a tile takes less time in them.
 
     Attributes:
         device: Where networks run now.
@@ -30,13 +40,22 @@ class TileBatches:
     Args:
         device: Where networks run. When its memory does not suffice, batches are halved; when it
             does not suffice for one tile, the CPU takes over.
+        side_by_side: Threads for the tiles on a CPU.
     """
 
-    def __init__(self, device: torch.device):
+    def __init__(self, device: torch.device, side_by_side: SideBySide | None = None):
         self.device = device
         self.size = 1
+        self._side_by_side = side_by_side
         self._growing = device.type != "cpu"
         self._pace = 0.0
+
+    @property
+    def worthwhile(self) -> int:
+        """How many tiles and copies to ask for together, so that hardly any core is left idle."""
+        if self._side_by_side is None:
+            return self.size
+        return TILES_OF_A_WORKER * self._side_by_side.workers
 
     def predict(
         self,
@@ -54,27 +73,35 @@ class TileBatches:
             activation: What makes probabilities of the logits ``(K, *patch)`` of one copy; their
                 mean is yielded too.
         """
-        jobs = [(number, axes) for number in range(len(tiles)) for axes in flips]
+        jobs = [(tile, axes) for tile in tiles for axes in flips]
         logits: Tensor | None = None
         probabilities: Tensor | None = None
+        outputs = self._outputs(network, jobs)
+        for done, ((_, axes), output) in enumerate(zip(jobs, outputs, strict=True), start=1):
+            copy = output[None].flip(axes)
+            said = None if activation is None else activation(copy[0])
+            logits = copy if logits is None else logits.add_(copy)
+            if said is not None:
+                probabilities = said if probabilities is None else probabilities.add_(said)
+            if done % len(flips) == 0:
+                yield (
+                    logits[0].div_(len(flips)),
+                    None if probabilities is None else probabilities.div_(len(flips)),
+                )
+                logits = probabilities = None
+
+    def _outputs(self, network: nn.Module, jobs: Sequence[_Job]) -> Iterator[Tensor]:
+        """Yield the logits ``(K, *patch)`` of each mirrored copy of a tile."""
+        beside = self._side_by_side
+        if beside is not None and len(jobs) >= beside.workers:
+            yield from beside.map(partial(_logits, network), jobs)
+            return
         done = 0
         while done < len(jobs):
             chosen = jobs[done : done + self.size]
-            batch = torch.cat([tiles[number].flip(axes) for number, axes in chosen])
-            outputs = self._run(network, batch)
-            for axes, output in zip((axes for _, axes in chosen), outputs, strict=False):
-                copy = output[None].flip(axes)
-                said = None if activation is None else activation(copy[0])
-                logits = copy if logits is None else logits.add_(copy)
-                if said is not None:
-                    probabilities = said if probabilities is None else probabilities.add_(said)
-                done += 1
-                if done % len(flips) == 0:
-                    yield (
-                        logits[0].div_(len(flips)),
-                        None if probabilities is None else probabilities.div_(len(flips)),
-                    )
-                    logits = probabilities = None
+            outputs = self._run(network, torch.cat([tile.flip(axes) for tile, axes in chosen]))
+            yield from outputs
+            done += len(outputs)
 
     def _run(self, network: nn.Module, batch: Tensor) -> Tensor:
         """Return the logits of the whole batch, or of as much of it as memory suffices for."""
@@ -116,3 +143,10 @@ class TileBatches:
         else:
             self.size = max(self.size // 2, 1)
             self._growing = False
+
+
+@torch.inference_mode()
+def _logits(network: nn.Module, job: _Job) -> Tensor:
+    tile, axes = job
+    logits: Tensor = network(tile.flip(axes))[0]
+    return logits

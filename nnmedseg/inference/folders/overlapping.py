@@ -69,7 +69,7 @@ def _groups(
     waiting: deque[tuple[InputCase, Future[Prepared]]] = deque()
     most = 1
     while True:
-        ahead = max(read_ahead, 1 + most) - len(waiting)
+        ahead = max(read_ahead - len(waiting), 1 + most - len(waiting), 0)
         waiting.extend((case, pool.submit(prepare, case)) for case in islice(left, ahead))
         if not waiting:
             return

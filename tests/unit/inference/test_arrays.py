@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import SimpleITK
+import torch
 from PIL import Image
 
 import nnmedseg
 from nnmedseg import Predictor
 from nnmedseg.errors import DataError, UserError
 from nnmedseg.files import write_json
+from nnmedseg.inference.tile_batches import TileBatches
 
 from .plain_model import plain_model
 
@@ -82,6 +84,7 @@ def test_pictures_of_a_list_share_batches_and_get_the_labels_that_each_gets_alon
     predictor = Predictor.from_folder(model, device="cpu")
     pictures = [PIXELS[:height] for height in (21, 15, 16, 9, 20)]
     alone = [predictor(picture) for picture in pictures]
+    predictor.model.batches = TileBatches(torch.device("cpu"))
     predictor.model.batches.size = 32  # as on an accelerator; an image alone asks for 8
     calls = []
     network = predictor.model.networks[0]

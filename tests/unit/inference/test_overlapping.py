@@ -5,6 +5,7 @@ import time
 from concurrent.futures import Future
 
 import pytest
+import torch
 from PIL import Image
 
 from nnmedseg.errors import DataError
@@ -13,6 +14,8 @@ from nnmedseg.inference.folders.overlapping import overlapped
 from nnmedseg.inference.folders.predict import predict_folder
 from nnmedseg.inference.inputs.cases import InputCase
 from nnmedseg.inference.predictor import MedSegPredictor
+from nnmedseg.inference.side_by_side import SideBySide
+from nnmedseg.inference.tile_batches import TileBatches
 
 from .plain_model import plain_model
 
@@ -70,6 +73,18 @@ def test_what_has_been_read_goes_together(cases):
     assert set(outcomes.values()) == {PREDICTED}
 
 
+def test_large_cases_may_follow_small_ones_that_go_together(cases):
+    recorder = Recorder()
+    found = overlapped(
+        cases,
+        recorder.prepare,
+        recorder.predict,
+        most_together=lambda case: 6 if case.name == "a" else 1,
+    )
+    assert [outcome.outcome for outcome in found] == [PREDICTED] * 7
+    assert "".join(recorder.groups) == "abcdefg"
+
+
 @pytest.mark.parametrize("bad", ["d", "D"], ids=["while reading", "while predicting"])
 def test_a_case_that_fails_takes_no_other_along(cases, bad):
     recorder = Recorder(bad)
@@ -91,22 +106,30 @@ def test_several_threads_read_at_once(cases):
     assert [outcome.outcome for outcome in outcomes] == [PREDICTED] * 7
 
 
-def test_masks_of_images_that_share_batches_are_those_of_each_alone(cases, tmp_path):
+def batches_of(size, side_by_side=None):
+    batches = TileBatches(torch.device("cpu"), side_by_side)
+    batches.size = size
+    return batches
+
+
+def test_masks_of_images_that_are_predicted_together_are_those_of_each_alone(cases, tmp_path):
     model = plain_model(tmp_path / "model")
+    ways = {"alone": batches_of(1), "batch": batches_of(16), "side": batches_of(1, SideBySide(3))}
     written = {}
-    for size in (1, 16):
+    for name, batches in ways.items():
         predictor = MedSegPredictor.from_folder(model)
-        predictor.batches.size = size
-        output = tmp_path / f"masks_{size}"
+        predictor.batches = batches
+        output = tmp_path / f"masks_{name}"
         manifest = predict_folder(predictor, tmp_path, output)
         assert not manifest.failed
-        written[size] = {file.name: file.read_bytes() for file in output.glob("*.nii.gz")}
-    assert len(written[1]) == len(cases)
-    assert written[1] == written[16]
+        written[name] = {file.name: file.read_bytes() for file in output.glob("*.nii.gz")}
+    assert len(written["alone"]) == len(cases)
+    assert written["alone"] == written["batch"] == written["side"]
 
 
 def test_small_images_together_fill_a_batch_and_large_ones_go_alone(tmp_path):
     predictor = MedSegPredictor.from_folder(plain_model(tmp_path / "model"), mirroring=False)
+    predictor.batches = batches_of(1)
     assert predictor.most_together((1, 16, 24)) == 1
     predictor.batches.size = 4
     assert predictor.most_together((1, 16, 24)) == 4
