@@ -6,8 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from nnmedseg.errors import UserError
 from nnmedseg.inference.folders.manifest import FAILED, Outcome, facts_of
@@ -17,6 +16,8 @@ logger = logging.getLogger(__name__)
 
 CASES_READ_AHEAD = 2
 CASES_WRITTEN_BEHIND = 2
+BYTES_READ_AHEAD = 2**30
+"""What cases may take that are read ahead only to be predicted together."""
 
 Prepared = TypeVar("Prepared")
 
@@ -27,6 +28,7 @@ def overlapped(
     predict: Callable[[Sequence[Prepared], ThreadPoolExecutor], Sequence[Future[Outcome]]],
     *,
     most_together: Callable[[Prepared], int] = lambda _: 1,
+    size: Callable[[InputCase], int] = lambda _: 0,
     readers: int = 1,
 ) -> Iterator[Outcome]:
     """Yield what becomes of each case; one that fails never stops the rest.
@@ -37,14 +39,14 @@ def overlapped(
         predict: Predicts cases, in this thread, and leaves the writing to the pool of one thread.
         most_together: How many cases like this one are best predicted together. It never waits for
             so many: those that are read by then go together.
+        size: About how many bytes it takes to prepare a case.
         readers: Threads that prepare cases; each holds one in memory.
     """
     written: deque[tuple[InputCase, Future[Outcome]]] = deque()
     with ThreadPoolExecutor(readers) as reading, ThreadPoolExecutor(1) as writers:
         try:
-            for group in _groups(
-                reading, cases, prepare, most_together, CASES_READ_AHEAD + readers - 1
-            ):
+            ahead = _ReadAhead(reading, prepare, size, CASES_READ_AHEAD + readers - 1)
+            for group in _groups(cases, ahead, most_together):
                 for case, future in _predicted(group, predict, writers):
                     written.append((case, future))
                     if len(written) >= CASES_WRITTEN_BEHIND:
@@ -57,27 +59,63 @@ def overlapped(
             reading.shutdown(cancel_futures=True)
 
 
+class _ReadAhead(Generic[Prepared]):
+    """Cases that are prepared, or being so, before it is their turn.
+
+    Attributes:
+        waiting: The cases in their order, with what becomes of them.
+
+    Args:
+        pool: Threads that prepare.
+        prepare: Prepares a case.
+        size: See `overlapped`.
+        least: How many cases are read ahead whatever they take.
+    """
+
+    def __init__(
+        self,
+        pool: ThreadPoolExecutor,
+        prepare: Callable[[InputCase], Prepared],
+        size: Callable[[InputCase], int],
+        least: int,
+    ):
+        self.waiting: deque[tuple[InputCase, Future[Prepared]]] = deque()
+        self._pool, self._prepare, self._size, self._least = pool, prepare, size, least
+        self._sizes: deque[int] = deque()
+
+    def fill(self, left: deque[InputCase], most: int) -> None:
+        """Take cases from the front until so many wait, or those beyond the least get too large."""
+        while left and len(self.waiting) < max(self._least, most):
+            taken = [*self._sizes, self._size(left[0])]
+            if len(self.waiting) >= self._least and sum(taken) > BYTES_READ_AHEAD:
+                return
+            case = left.popleft()
+            self._sizes.append(taken[-1])
+            self.waiting.append((case, self._pool.submit(self._prepare, case)))
+
+    def next(self) -> tuple[InputCase, Future[Prepared]]:
+        """Return the first that waits."""
+        self._sizes.popleft()
+        return self.waiting.popleft()
+
+
 def _groups(
-    pool: ThreadPoolExecutor,
     cases: Sequence[InputCase],
-    prepare: Callable[[InputCase], Prepared],
+    ahead: _ReadAhead[Prepared],
     most_together: Callable[[Prepared], int],
-    read_ahead: int,
 ) -> Iterator[list[tuple[InputCase, Future[Prepared]]]]:
     """Yield cases to predict together, the first of which has been read."""
-    left = iter(cases)
-    waiting: deque[tuple[InputCase, Future[Prepared]]] = deque()
+    left = deque(cases)
     most = 1
     while True:
-        ahead = max(read_ahead - len(waiting), 1 + most - len(waiting), 0)
-        waiting.extend((case, pool.submit(prepare, case)) for case in islice(left, ahead))
-        if not waiting:
+        ahead.fill(left, 1 + most)
+        if not ahead.waiting:
             return
-        group = [waiting.popleft()]
+        group = [ahead.next()]
         if group[0][1].exception() is None:
             most = most_together(group[0][1].result())
-            while len(group) < most and waiting and _is_read(waiting[0][1]):
-                group.append(waiting.popleft())
+            while len(group) < most and ahead.waiting and _is_read(ahead.waiting[0][1]):
+                group.append(ahead.next())
         yield group
 
 

@@ -17,6 +17,7 @@ from nnmedseg.inference.folders.manifest import PREDICTED, Outcome, facts_of
 from nnmedseg.inference.folders.memory import check_input_memory, check_memory
 from nnmedseg.inference.folders.overlapping import overlapped
 from nnmedseg.inference.inputs.cases import InputCase, LoadedCase
+from nnmedseg.inference.inputs.memory import estimate_memory
 from nnmedseg.inference.inputs.prompts import PreparedCase, Prompts
 from nnmedseg.inference.label_definition import LabelDefinition
 from nnmedseg.inference.outputs.chosen import Outputs
@@ -77,6 +78,7 @@ class Pipeline:
             self._prepare,
             self._predict,
             most_together=self._most_together,
+            size=self._size,
             readers=self._readers,
         )
 
@@ -88,6 +90,10 @@ class Pipeline:
 
     def _most_together(self, prepared: _Prepared) -> int:
         return self._predictor.most_together(prepared.data.shape[1:])
+
+    def _size(self, case: InputCase) -> int:
+        """Return what a photograph takes, by its header; volumes never go together."""
+        return (estimate_memory(case, self._predictor) or 0) if self._predictor.is_natural else 0
 
     def _prepare(self, case: InputCase) -> _Prepared:
         check_input_memory(self._predictor, case)

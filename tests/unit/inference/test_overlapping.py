@@ -10,7 +10,7 @@ from PIL import Image
 
 from nnmedseg.errors import DataError
 from nnmedseg.inference.folders.manifest import FAILED, PREDICTED, Outcome, facts_of
-from nnmedseg.inference.folders.overlapping import overlapped
+from nnmedseg.inference.folders.overlapping import BYTES_READ_AHEAD, overlapped
 from nnmedseg.inference.folders.predict import predict_folder
 from nnmedseg.inference.inputs.cases import InputCase
 from nnmedseg.inference.predictor import MedSegPredictor
@@ -83,6 +83,28 @@ def test_large_cases_may_follow_small_ones_that_go_together(cases):
     )
     assert [outcome.outcome for outcome in found] == [PREDICTED] * 7
     assert "".join(recorder.groups) == "abcdefg"
+
+
+@pytest.mark.parametrize(
+    ("size", "most"), [(1, 7), (BYTES_READ_AHEAD // 3, 3), (2 * BYTES_READ_AHEAD, 2)]
+)
+def test_few_large_cases_are_in_memory_at_once(cases, size, most):
+    begun, done, in_memory = [], [], []
+
+    def prepare(case):
+        begun.append(case.name)
+        return case
+
+    def predict(group, _writers):
+        time.sleep(0.1)  # all that may be read is read by then
+        in_memory.append(len(begun) - len(done))
+        done.extend(group)
+        return [predicted(case) for case in group]
+
+    found = overlapped(cases, prepare, predict, most_together=lambda _: 6, size=lambda _: size)
+    assert len(list(found)) == 7
+    assert max(in_memory) == pytest.approx(most, abs=1)
+    assert max(in_memory) <= most
 
 
 @pytest.mark.parametrize("bad", ["d", "D"], ids=["while reading", "while predicting"])
