@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ def measure(command: Sequence[str], environment: Mapping[str, str]) -> Usage:
         seconds = time.perf_counter() - start
         _, errors = process.communicate()
     if process.returncode:
+        sys.stderr.write(errors)
         raise subprocess.CalledProcessError(process.returncode, command, stderr=errors)
     return Usage(seconds, peak or None)
 
