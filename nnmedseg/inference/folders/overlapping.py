@@ -86,12 +86,18 @@ class _ReadAhead(Generic[Prepared]):
     def fill(self, left: deque[InputCase], most: int) -> None:
         """Take cases from the front until so many wait, or those beyond the least get too large."""
         while left and len(self.waiting) < max(self._least, most):
-            taken = [*self._sizes, self._size(left[0])]
+            taken = [*self._sizes, self._size_of(left[0])]
             if len(self.waiting) >= self._least and sum(taken) > BYTES_READ_AHEAD:
                 return
             case = left.popleft()
             self._sizes.append(taken[-1])
             self.waiting.append((case, self._pool.submit(self._prepare, case)))
+
+    def _size_of(self, case: InputCase) -> int:
+        try:
+            return self._size(case)
+        except Exception:  # preparing it says what is wrong, and the rest goes on
+            return 0
 
     def next(self) -> tuple[InputCase, Future[Prepared]]:
         """Return the first that waits."""

@@ -107,6 +107,19 @@ def test_few_large_cases_are_in_memory_at_once(cases, size, most):
     assert max(in_memory) <= most
 
 
+def test_a_case_whose_size_cannot_be_told_takes_no_other_along(cases):
+    def size(case):
+        raise ValueError(case.name)
+
+    recorder = Recorder("d")
+    found = overlapped(
+        cases, recorder.prepare, recorder.predict, most_together=lambda _: 6, size=size
+    )
+    outcomes = {outcome.case: outcome.outcome for outcome in found}
+    assert outcomes.pop("d") == FAILED
+    assert set(outcomes.values()) == {PREDICTED}
+
+
 @pytest.mark.parametrize("bad", ["d", "D"], ids=["while reading", "while predicting"])
 def test_a_case_that_fails_takes_no_other_along(cases, bad):
     recorder = Recorder(bad)
